@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -100,12 +99,10 @@ func (zstdCodec) Decode(dst, src []byte) (int, error) {
 	defer zstdDecoders.Put(d)
 	d.buf = grow(d.buf, plain+zstdSpare)
 	out, err := d.DecodeAll(src, d.buf[:0])
-	switch {
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return 0, ErrShort
-	case err != nil:
+	if err != nil {
 		return 0, corrupt(Zstd, err)
-	case len(out) != plain:
+	}
+	if len(out) != plain {
 		return 0, corrupt(Zstd, "more than one frame")
 	}
 	return copy(dst, out), nil
