@@ -1,0 +1,256 @@
+package fs
+
+import (
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// valid is how long the kernel may believe a name or attributes. Others may change
+// the backing folder at any time.
+const valid = time.Second
+
+// storeBlock is st_blksize of store-backed files: what a program should read and
+// write at once, in bytes.
+const storeBlock = 64 << 10
+
+// lookedUp fills out with entry e of dir and counts a lookup of its node.
+func (m *mount) lookedUp(dir *node, e *entry, out *fuse.EntryOut) error {
+	n, err := m.nodes.bind(dir, e)
+	if err != nil {
+		return err
+	}
+	m.fillEntry(n, e, out)
+	return nil
+}
+
+func (m *mount) fillEntry(n *node, e *entry, out *fuse.EntryOut) {
+	out.NodeId = n.id
+	out.SetEntryTimeout(valid)
+	out.SetAttrTimeout(valid)
+	m.fill(n, &e.st, e.size, &out.Attr)
+}
+
+// fill sets out to the attributes of n, whose backing inode is st and whose plain
+// size is size if it shows a store.
+func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
+	if n.store {
+		st.Size, st.Blksize = size, storeBlock
+		f := m.files.get(n.shown())
+		if f == nil || !f.showTimes(st) {
+			n.mu.Lock()
+			if n.quiet.backing == st.Ctim {
+				st.Ctim = n.quiet.shown
+			}
+			n.mu.Unlock()
+		}
+		if f != nil {
+			m.files.release(f)
+		}
+	}
+	if m.single != "" && n == m.root {
+		st.Mode, st.Nlink = unix.S_IFDIR|0o555, 2
+	}
+	*out = fuse.Attr{
+		Ino:       st.Ino,
+		Size:      uint64(st.Size),
+		Blocks:    uint64(st.Blocks),
+		Atime:     uint64(st.Atim.Sec),
+		Atimensec: uint32(st.Atim.Nsec),
+		Mtime:     uint64(st.Mtim.Sec),
+		Mtimensec: uint32(st.Mtim.Nsec),
+		Ctime:     uint64(st.Ctim.Sec),
+		Ctimensec: uint32(st.Ctim.Nsec),
+		Mode:      st.Mode,
+		Nlink:     uint32(st.Nlink),
+		Owner:     fuse.Owner{Uid: st.Uid, Gid: st.Gid},
+		Rdev:      uint32(st.Rdev),
+		Blksize:   uint32(st.Blksize),
+	}
+	// A file system mounted below the folder numbers its inodes anew.
+	if n.inode.dev != m.root.inode.dev {
+		out.Ino ^= n.inode.dev << 32
+	}
+}
+
+// attr fills out with the present attributes of n.
+func (m *mount) attr(n *node, out *fuse.Attr) error {
+	var st unix.Stat_t
+	if n.isDir() {
+		if err := unix.Fstat(n.fd, &st); err != nil {
+			return err
+		}
+		m.fill(n, &st, 0, out)
+		return nil
+	}
+	f := m.files.get(n.shown())
+	if f == nil && !n.store {
+		if err := m.nodes.stat(n, &st); err != nil {
+			return err
+		}
+		m.fill(n, &st, 0, out)
+		return nil
+	}
+	if f == nil {
+		return m.attrClosed(n, out)
+	}
+	defer m.files.release(f)
+	if err := unix.Fstat(f.path, &st); err != nil {
+		return err
+	}
+	size, ok := f.plainSize()
+	if n.store && !ok {
+		size = m.sizeOf(f, &st)
+	}
+	m.fill(n, &st, size, out)
+	return nil
+}
+
+// attrClosed is attr for a store that is not open.
+func (m *mount) attrClosed(n *node, out *fuse.Attr) error {
+	var st unix.Stat_t
+	if err := m.nodes.stat(n, &st); err != nil {
+		return err
+	}
+	p, ok := m.probes.get(&st)
+	if !ok {
+		f, err := m.pin(n)
+		if err != nil {
+			return err
+		}
+		defer m.files.release(f)
+		p.size = m.sizeOf(f, &st)
+	}
+	m.fill(n, &st, p.size, out)
+	return nil
+}
+
+// GetAttr is stat(2).
+func (m *mount) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	n := m.nodes.get(in.NodeId)
+	if n == nil {
+		return fuse.Status(unix.ESTALE)
+	}
+	out.SetTimeout(valid)
+	return status(m.attr(n, &out.Attr))
+}
+
+// SetAttr is chmod(2), chown(2), truncate(2) and utimensat(2), in one request.
+func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	n := m.nodes.get(in.NodeId)
+	switch {
+	case n == nil:
+		return fuse.Status(unix.ESTALE)
+	case !m.opt.Writable:
+		return fuse.EROFS
+	case m.isSingleRoot(n):
+		return fuse.EPERM
+	}
+	if size, ok := in.GetSize(); ok {
+		if err := m.truncate(n, int64(size)); err != nil {
+			return status(err)
+		}
+	}
+	if in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID|fuse.FATTR_MODE|fuse.FATTR_ATIME|fuse.FATTR_MTIME) != 0 {
+		if err := m.setInode(n, &in.SetAttrInCommon); err != nil {
+			return status(err)
+		}
+	}
+	out.SetTimeout(valid)
+	return status(m.attr(n, &out.Attr))
+}
+
+// setInode changes what the backing inode keeps: owner, mode, times, in that order,
+// because a change of the owner may clear bits of the mode.
+func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) error {
+	fd, f, err := m.descriptor(n)
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		defer m.files.release(f)
+	}
+	uid, gid := -1, -1
+	if id, ok := in.GetUID(); ok {
+		uid = int(id)
+	}
+	if id, ok := in.GetGID(); ok {
+		gid = int(id)
+	}
+	if uid != -1 || gid != -1 {
+		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+			return err
+		}
+	}
+	if mode, ok := in.GetMode(); ok {
+		if n.mode == unix.S_IFLNK {
+			return unix.EOPNOTSUPP
+		}
+		if err := unix.Chmod(procPath(fd), mode); err != nil {
+			return err
+		}
+	}
+	return setTimes(fd, f, in)
+}
+
+// setTimes changes the times of fd, which is f's if f is not nil.
+func setTimes(fd int, f *file, in *fuse.SetAttrInCommon) error {
+	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
+	ts := []unix.Timespec{omit, omit}
+	if in.Valid&fuse.FATTR_ATIME != 0 {
+		ts[0] = givenTime(in.Valid&fuse.FATTR_ATIME_NOW != 0, in.Atime, in.Atimensec)
+	}
+	if in.Valid&fuse.FATTR_MTIME != 0 {
+		ts[1] = givenTime(in.Valid&fuse.FATTR_MTIME_NOW != 0, in.Mtime, in.Mtimensec)
+	}
+	if ts[0] != omit || ts[1] != omit {
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), ts, 0); err != nil {
+			return err
+		}
+	}
+	if f == nil {
+		return nil
+	}
+	if ts[1] != omit {
+		f.touched(&ts[1])
+	} else {
+		f.touched(nil)
+	}
+	return nil
+}
+
+func givenTime(now bool, sec uint64, nsec uint32) unix.Timespec {
+	if now {
+		return coarseNow()
+	}
+	return unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
+}
+
+// truncate sets the size of n.
+func (m *mount) truncate(n *node, size int64) error {
+	f, err := m.openFile(n, true)
+	if err != nil {
+		return err
+	}
+	defer m.files.release(f)
+	if !n.store {
+		return unix.Truncate(procPath(f.path), size)
+	}
+	return f.change(func(s *store.Store) error { return s.Truncate(size) })
+}
+
+// descriptor returns an O_PATH descriptor of n and, unless n is a folder, its file
+// with one reference more.
+func (m *mount) descriptor(n *node) (int, *file, error) {
+	if n.isDir() {
+		return n.fd, nil, nil
+	}
+	f, err := m.pin(n)
+	if err != nil {
+		return -1, nil, err
+	}
+	return f.path, f, nil
+}

@@ -1,0 +1,252 @@
+package fs
+
+import (
+	"os"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// newFlags opens a new file. Its reads by package store are no user's reads.
+const newFlags = unix.O_RDWR | unix.O_NOATIME | unix.O_CLOEXEC
+
+// folderFor returns folder id for a change of its names.
+func (m *mount) folderFor(id uint64) (*node, error) {
+	n := m.nodes.get(id)
+	switch {
+	case n == nil:
+		return nil, unix.ESTALE
+	case !m.opt.Writable:
+		return nil, unix.EROFS
+	case m.isSingleRoot(n):
+		return nil, unix.EPERM
+	}
+	return n, nil
+}
+
+func (m *mount) isSingleRoot(n *node) bool { return m.single != "" && n == m.root }
+
+// absent returns folder id if it does not show name.
+func (m *mount) absent(id uint64, name string) (*node, error) {
+	dir, err := m.folderFor(id)
+	if err != nil {
+		return nil, err
+	}
+	switch _, err := m.find(dir, name); err {
+	case nil:
+		return nil, unix.EEXIST
+	case unix.ENOENT:
+		return dir, nil
+	default:
+		return nil, err
+	}
+}
+
+// Create makes and opens a regular file, or opens it if someone was faster.
+func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	dir, err := m.absent(in.NodeId, name)
+	if err == unix.EEXIST && in.Flags&unix.O_EXCL == 0 {
+		return m.openExisting(in, name, out)
+	}
+	if err != nil {
+		return status(err)
+	}
+	c, err := m.create(dir, name, in.Mode, in.Owner)
+	if err != nil {
+		return status(err)
+	}
+	return m.created(dir, c, int(in.Flags), out)
+}
+
+// openExisting is Lookup and Open at once.
+func (m *mount) openExisting(in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	if st := m.Lookup(nil, &in.InHeader, name, &out.EntryOut); !st.Ok() {
+		return st
+	}
+	open := fuse.OpenIn{InHeader: in.InHeader, Flags: in.Flags}
+	open.NodeId = out.NodeId
+	st := m.Open(nil, &open, &out.OpenOut)
+	if !st.Ok() {
+		m.nodes.forget(out.NodeId, 1)
+	}
+	return st
+}
+
+// Tmpfile makes a store without a name (O_TMPFILE), which link(2) may give one.
+func (m *mount) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	dir, err := m.folderFor(in.NodeId)
+	if err != nil {
+		return status(err)
+	}
+	fd, err := unix.Openat(dir.fd, ".", unix.O_TMPFILE|newFlags, in.Mode&0o7777)
+	if err != nil {
+		return status(err)
+	}
+	c, err := m.newStore(dir, fd, in.Mode, in.Owner)
+	if err != nil {
+		return status(err)
+	}
+	c.file.setGone(true)
+	return m.created(dir, c, int(in.Flags), out)
+}
+
+// A creation is a regular file that was just made.
+type creation struct {
+	entry entry // backing is empty if it has no name
+	file  *file // nil: a plain file
+}
+
+// created answers the kernel with a handle of c.
+func (m *mount) created(dir *node, c creation, flags int, out *fuse.CreateOut) fuse.Status {
+	n, err := m.nodes.bind(dir, &c.entry)
+	if err != nil {
+		if c.file != nil {
+			m.files.release(c.file)
+		}
+		return status(err)
+	}
+	n.setFresh()
+	h := &handle{node: n, file: c.file, fd: -1}
+	if c.file == nil {
+		if h.file, err = m.pin(n); err == nil {
+			if h.fd, err = reopen(h.file.path, flags&unix.O_ACCMODE); err != nil {
+				m.files.release(h.file)
+			}
+		}
+		if err != nil {
+			m.nodes.forget(n.id, 1)
+			return status(err)
+		}
+	}
+	m.fillEntry(n, &c.entry, &out.EntryOut)
+	if m.pagesFit(n, h.file) {
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	out.Fh = m.handles.add(h)
+	return fuse.OK
+}
+
+// create makes the regular file name in dir, which does not show that name: a
+// store, or a plain file where the store's backing name is taken.
+func (m *mount) create(dir *node, name string, mode uint32, owner fuse.Owner) (creation, error) {
+	backing, ok := storeName(name)
+	if !ok {
+		return m.createPlain(dir, name, mode, owner)
+	}
+	fd, err := unix.Openat(dir.fd, ".", unix.O_TMPFILE|newFlags, mode&0o7777)
+	named := false
+	if err == unix.EOPNOTSUPP || err == unix.EISDIR {
+		named = true
+		fd, err = unix.Openat(dir.fd, backing, unix.O_CREAT|unix.O_EXCL|newFlags, mode&0o7777)
+		if err == unix.EEXIST {
+			return m.createPlain(dir, name, mode, owner)
+		}
+	}
+	if err != nil {
+		return creation{}, err
+	}
+	c, err := m.newStore(dir, fd, mode, owner)
+	if err == nil && !named {
+		err = unix.Linkat(unix.AT_FDCWD, procPath(c.file.path), dir.fd, backing, unix.AT_SYMLINK_FOLLOW)
+		if err != nil {
+			c.file.setGone(true)
+			m.files.release(c.file)
+		}
+	} else if err != nil && named {
+		unix.Unlinkat(dir.fd, backing, 0)
+	}
+	if err == unix.EEXIST {
+		return m.createPlain(dir, name, mode, owner)
+	}
+	if err != nil {
+		return creation{}, err
+	}
+	c.entry.backing, c.file.name = backing, backing
+	c.entry.st.Nlink = 1
+	return c, nil
+}
+
+// newStore makes a store in the empty file fd, which it owns.
+func (m *mount) newStore(dir *node, fd int, mode uint32, owner fuse.Owner) (creation, error) {
+	c := creation{entry: entry{store: true}}
+	st := &c.entry.st
+	if err := m.own(dir, fd, mode, owner, st); err != nil {
+		unix.Close(fd)
+		return c, err
+	}
+	path, err := reopen(fd, unix.O_PATH)
+	if err != nil {
+		unix.Close(fd)
+		return c, err
+	}
+	s, err := store.CreateFile(os.NewFile(uintptr(fd), "new store"), store.CreateOptions{
+		Codec:      m.opt.Codec,
+		Level:      m.opt.Level,
+		FrameSize:  m.opt.FrameSize,
+		Cache:      m.cache,
+		DirtyBytes: dirtyBytes,
+	})
+	if err != nil {
+		unix.Close(path)
+		return c, err
+	}
+	f := &file{m: m, shown: shown{inodeOf(st), true}, path: path, name: "new store"}
+	f.set(s, true, st)
+	// A store that has no byte yet was not synced either.
+	f.since, f.uncommitted = time.Now(), true
+	if err = unix.Fstat(path, st); err == nil {
+		c.file, err = m.files.add(f)
+	}
+	if err != nil {
+		unix.Close(path)
+		s.Discard()
+	}
+	return c, err
+}
+
+// createPlain makes a file that is no store.
+func (m *mount) createPlain(dir *node, name string, mode uint32, owner fuse.Owner) (creation, error) {
+	c := creation{entry: entry{backing: name}}
+	fd, err := unix.Openat(dir.fd, name, unix.O_CREAT|unix.O_EXCL|newFlags, mode&0o7777)
+	if err != nil {
+		return c, err
+	}
+	defer unix.Close(fd)
+	return c, m.own(dir, fd, mode, owner, &c.entry.st)
+}
+
+// own gives fd, which was just made in dir, to its owner and sets its mode, which
+// the umask of this process has restricted. It fills st.
+func (m *mount) own(dir *node, fd int, mode uint32, owner fuse.Owner, st *unix.Stat_t) error {
+	if err := unix.Fstat(fd, st); err != nil {
+		return err
+	}
+	mode &= 0o7777
+	var parent unix.Stat_t
+	if err := unix.Fstat(dir.fd, &parent); err != nil {
+		return err
+	}
+	if parent.Mode&unix.S_ISGID != 0 {
+		// The group is the folder's, and folders inherit the bit (inode(7)).
+		owner.Gid = st.Gid
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			mode |= unix.S_ISGID
+		}
+	}
+	if m.asRoot && (owner.Uid != st.Uid || owner.Gid != st.Gid) {
+		if err := unix.Fchownat(fd, "", int(owner.Uid), int(owner.Gid), unix.AT_EMPTY_PATH); err != nil {
+			return err
+		}
+		st.Uid, st.Gid = owner.Uid, owner.Gid
+	}
+	if st.Mode&0o7777 != mode && st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		if err := unix.Chmod(procPath(fd), mode); err != nil {
+			return err
+		}
+		st.Mode = st.Mode&unix.S_IFMT | mode
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package fs_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"lazyfs/store"
+)
+
+// A flipped byte in one frame fails reads of that frame with EIO and no others, and
+// is logged once.
+func TestDamagedFrame(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "f.lazy")
+	content := text(1, 1<<20)
+	pack(t, path, content)
+	s, err := store.Open(path, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const bad = 17
+	info, err := s.FrameInfo(bad)
+	s.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip(t, path, info.Off+info.Stored/2)
+	for _, mode := range []struct {
+		name     string
+		writable bool
+	}{{"ro", false}, {"rw", true}} {
+		t.Run(mode.name, func(t *testing.T) {
+			d := start(t, mountSpec{Source: back, Writable: mode.writable})
+			f, err := os.Open(d.path("f"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			page := make([]byte, store.PageSize)
+			for round := range 2 {
+				for off := int64(0); off < int64(len(content)); off += store.PageSize {
+					_, err := f.ReadAt(page, off)
+					if off/store.DefaultFrameSize == bad {
+						if !errors.Is(err, syscall.EIO) {
+							t.Errorf("round %d: page at %#x of the damaged frame: %v, want %v", round, off, err, syscall.EIO)
+						}
+					} else if err != nil || !bytes.Equal(page, content[off:off+store.PageSize]) {
+						t.Errorf("round %d: page at %#x: %v", round, off, err)
+					}
+				}
+			}
+			f.Close()
+			d.umount()
+			if log := d.log.String(); strings.Count(log, "frame 17") != 1 || !strings.Contains(log, "f.lazy") {
+				t.Errorf("log should name file and frame once:\n%s", log)
+			}
+		})
+	}
+}
+
+func flip(t *testing.T, path string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x10
+	if _, err := f.WriteAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A store whose superblocks are damaged can be listed and removed, and opening it
+// fails with EIO.
+func TestDamagedStore(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "f.lazy")
+	pack(t, path, text(1, 100_000))
+	flip(t, path, 100)
+	flip(t, path, 2048+100)
+	d := mountRW(t, back)
+	if got := names(t, d.dir); len(got) != 1 || got[0] != "f" {
+		t.Errorf("folder shows %q, want f", got)
+	}
+	if _, err := os.ReadFile(d.path("f")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("open: %v, want %v", err, syscall.EIO)
+	}
+	if err := os.Remove(d.path("f")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A store file that is cut short, overwritten or replaced while it is open gives
+// the old content or an error, and the daemon serves on.
+func TestStoreChangedUnderneath(t *testing.T) {
+	for _, change := range []struct {
+		name string
+		do   func(path string) error
+	}{
+		{"truncate", func(p string) error { return os.Truncate(p, 5000) }},
+		{"truncate to nothing", func(p string) error { return os.Truncate(p, 0) }},
+		{"overwrite", func(p string) error { return os.WriteFile(p, bytes.Repeat([]byte{7}, 300_000), 0o644) }},
+		{"remove", os.Remove},
+		{"replace by folder", func(p string) error { os.Remove(p); return os.Mkdir(p, 0o755) }},
+	} {
+		t.Run(change.name, func(t *testing.T) {
+			back := t.TempDir()
+			path := filepath.Join(back, "f.lazy")
+			content := text(1, 400_000)
+			pack(t, path, content)
+			write(t, filepath.Join(back, "other"), []byte("other"))
+			d := mountRW(t, back)
+			f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := change.do(path); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(content))
+			if n, err := f.ReadAt(got, 0); (err == nil || err == io.EOF) && !bytes.Equal(got[:n], content[:n]) {
+				t.Error("wrong data read")
+			}
+			f.WriteAt(text(2, 10_000), 100_000)
+			f.Sync()
+			f.Close()
+			os.ReadFile(d.path("f"))
+			os.Stat(d.path("f"))
+			same(t, d.path("other"), []byte("other"))
+			select {
+			case err := <-d.done:
+				t.Fatalf("the daemon has ended: %v", err)
+			default:
+			}
+		})
+	}
+}
+
+// While a file is held open on a read-only mount it stays as it is, whatever a
+// writer commits. The first open after that sees the newest.
+func TestGenerations(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "f.lazy")
+	old := text(1, 200_000)
+	pack(t, path, old)
+	d := mountRO(t, back)
+	f, err := os.Open(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	half := make([]byte, 100_000)
+	if _, err := f.ReadAt(half, 0); err != nil {
+		t.Fatal(err)
+	}
+	now := text(2, 250_000)
+	s, err := store.Open(path, store.Options{Writable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.WriteAt(now, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	same(t, d.path("f"), old)
+	got := make([]byte, len(old))
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, old) {
+		t.Errorf("held open: %v, differs at %#x", err, firstDiff(got, old))
+	}
+	f.Close()
+	until(t, "the newest generation is seen", func() bool {
+		got, err := os.ReadFile(d.path("f"))
+		return err == nil && bytes.Equal(got, now)
+	})
+}

@@ -1,0 +1,229 @@
+package fs_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// Whatever was written and closed is in a sound store once the daemon has ended by
+// umount or SIGTERM.
+func TestEndKeepsAll(t *testing.T) {
+	for _, end := range []struct {
+		name string
+		do   func(*daemon)
+	}{{"umount", (*daemon).umount}, {"SIGTERM", (*daemon).terminate}} {
+		t.Run(end.name, func(t *testing.T) {
+			back := t.TempDir()
+			d := mountRW(t, back)
+			for i := range 50 {
+				write(t, d.path(fmt.Sprint(i)), text(uint64(i), i*3000))
+			}
+			end.do(d)
+			for i := range 50 {
+				got := unpack(t, filepath.Join(back, fmt.Sprintf("%d.lazy", i)))
+				if !bytes.Equal(got, text(uint64(i), i*3000)) {
+					t.Errorf("file %d is not as it was written", i)
+				}
+			}
+			if list := names(t, back); len(list) != 50 {
+				t.Errorf("%d files left behind, want 50", len(list))
+			}
+		})
+	}
+}
+
+// SIGTERM ends the daemon within seconds although files are open, and what was
+// written to them is kept.
+func TestTerminateBusy(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	d.terminate()
+	if got := unpack(t, filepath.Join(back, "open.lazy")); !bytes.Equal(got, text(1, 100_000)) {
+		t.Error("what was written to the open file is lost")
+	}
+	if _, err := f.WriteAt([]byte("x"), 0); err == nil {
+		t.Error("a write after the end is acknowledged")
+	}
+}
+
+// When the daemon is killed, what was fsynced, and what was closed, is there after
+// remounting, and every store is sound.
+func TestKill(t *testing.T) {
+	back := t.TempDir()
+	for round := range 5 {
+		d := mountRW(t, back)
+		acked := make(chan [2]int, 1)
+		go keepWriting(d, round, acked)
+		var synced, closed int
+		timeout := time.After(150 * time.Millisecond)
+		for running := true; running; {
+			select {
+			case a := <-acked:
+				synced, closed = a[0], a[1]
+			case <-timeout:
+				d.kill()
+				running = false
+			}
+		}
+		for range acked { // Until keepWriting is refused.
+		}
+		if synced == 0 || closed == 0 {
+			t.Fatal("nothing was written before the daemon was killed")
+		}
+		d = mountRW(t, back)
+		log, err := os.ReadFile(d.path(fmt.Sprintf("log%d", round)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range synced {
+			if line := fmt.Sprintf("%08d\n", i); len(log) < 9*(i+1) || string(log[9*i:9*i+9]) != line {
+				t.Fatalf("line %d of %d synced ones is lost", i, synced)
+			}
+		}
+		for i := range closed {
+			same(t, d.path(fmt.Sprintf("%d.%d", round, i)), text(uint64(i), 2000+i*100))
+		}
+		d.umount()
+	}
+	checkAll(t, back)
+}
+
+// keepWriting appends and fsyncs lines, and writes and closes files, until it is
+// refused, and tells how many of both are acknowledged.
+func keepWriting(d *daemon, round int, acked chan [2]int) {
+	defer close(acked)
+	f, err := os.Create(d.path(fmt.Sprintf("log%d", round)))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for i := 0; ; i++ {
+		if _, err := fmt.Fprintf(f, "%08d\n", i); err != nil {
+			return
+		}
+		if f.Sync() != nil {
+			return
+		}
+		if os.WriteFile(d.path(fmt.Sprintf("%d.%d", round, i)), text(uint64(i), 2000+i*100), 0o644) != nil {
+			return
+		}
+		acked <- [2]int{i + 1, i + 1}
+	}
+}
+
+// checkAll checks every store of a folder.
+func checkAll(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range names(t, dir) {
+		s, err := store.Open(filepath.Join(dir, name), store.Options{})
+		if errors.Is(err, store.ErrNotStore) {
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := s.Check(t.Context(), func(d *store.DamageError) { t.Errorf("%s: %v", name, d) }, nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.Close()
+	}
+}
+
+// A rename over a file never leaves less than the old or the new content when the
+// daemon is killed right after, without any fsync.
+func TestKillAfterRename(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	write(t, d.path("config"), text(1, 50_000))
+	f, err := os.Create(d.path("config.new"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(2, 60_000)); err != nil {
+		t.Fatal(err)
+	}
+	// The new file is still open: the rename itself has to commit.
+	if err := os.Rename(d.path("config.new"), d.path("config")); err != nil {
+		t.Fatal(err)
+	}
+	d.kill()
+	if got := unpack(t, filepath.Join(back, "config.lazy")); !bytes.Equal(got, text(2, 60_000)) {
+		t.Errorf("%d bytes there, not what was renamed", len(got))
+	}
+}
+
+// What is closed gets to the disk by itself, and leaves the file's times as the
+// last write has set them. Other writers are let in again then.
+func TestSyncByItself(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: 200 * time.Millisecond})
+	write(t, d.path("f"), text(1, 30_000))
+	var st unix.Stat_t
+	if err := unix.Stat(d.path("f"), &st); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(back, "f.lazy")
+	if _, err := store.Open(path, store.Options{Writable: true}); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("opening a store that waits for its sync: %v, want %v", err, store.ErrLocked)
+	}
+	until(t, "the store is free", func() bool {
+		s, err := store.Open(path, store.Options{Writable: true})
+		if err != nil {
+			return false
+		}
+		s.Discard()
+		return true
+	})
+	var after, backing unix.Stat_t
+	if err := unix.Stat(d.path("f"), &after); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Stat(path, &backing); err != nil {
+		t.Fatal(err)
+	}
+	if after.Mtim != st.Mtim || after.Ctim != st.Ctim || backing.Mtim != st.Mtim {
+		t.Errorf("times after the sync: mtime %v, ctime %v, on disk %v, want mtime %v, ctime %v",
+			after.Mtim, after.Ctim, backing.Mtim, st.Mtim, st.Ctim)
+	}
+}
+
+// A store that another process is writing to can be read but not written, and the
+// log names who holds it.
+func TestLockedStore(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "f.lazy")
+	pack(t, path, []byte("content"))
+	s, err := store.Open(path, store.Options{Writable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d := mountRW(t, back)
+	same(t, d.path("f"), []byte("content"))
+	if _, err := os.OpenFile(d.path("f"), os.O_WRONLY, 0); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("open for writing: %v, want %v", err, syscall.EBUSY)
+	}
+	until(t, "the holder is named", func() bool {
+		return bytes.Contains([]byte(d.log.String()), fmt.Append(nil, os.Getpid()))
+	})
+}

@@ -1,0 +1,257 @@
+package fs
+
+import (
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// A file is a backing inode that is open, shared by all handles and hard links.
+type file struct {
+	m     *mount
+	shown shown
+	refs  int    // guarded by files.mu: handles, and operations under way
+	path  int    // O_PATH descriptor: finds the inode when its names are gone
+	name  string // a backing name, for messages
+
+	// mu is held shared while s is used, exclusively to open, replace or close it.
+	mu       sync.RWMutex
+	s        *store.Store // nil: not a store, or not open
+	writable bool
+
+	times sync.Mutex // guards what follows; taken after mu
+	// Once a store has been open for writing its commits disturb the times of
+	// the backing inode. Then mtime and ctime are what users see.
+	owned        bool
+	mtime, ctime unix.Timespec
+	settled      bool      // the backing inode's mtime is mtime
+	uncommitted  bool      // written to since the last commit
+	since        time.Time // of the oldest write that isn't synced; zero: none
+	err          error     // of a sync in the background, for the next fsync
+	gone         bool      // has no name left
+}
+
+// need opens the store, for writing if so wished. A store that is open for
+// reading is replaced; inval tells that it was an older generation, so that the
+// kernel's pages are to be dropped.
+func (f *file) need(write bool) (inval bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.s != nil && (f.writable || !write) {
+		return false, nil
+	}
+	flags := unix.O_RDONLY
+	if write {
+		flags = unix.O_RDWR
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(f.path, &st); err != nil {
+		return false, err
+	}
+	fd, err := reopenQuietly(f.path, flags)
+	if err != nil {
+		return false, err
+	}
+	s, err := store.OpenFile(os.NewFile(uintptr(fd), f.name), store.Options{
+		Writable:   write,
+		Cache:      f.m.cache,
+		DirtyBytes: dirtyBytes,
+	})
+	if err != nil {
+		f.m.logStore(f, err)
+		return false, err
+	}
+	if old := f.s; old != nil {
+		inval = old.Generation() != s.Generation()
+		old.Close()
+	}
+	f.set(s, write, &st)
+	return inval, nil
+}
+
+// set makes s the store of f, whose backing inode had state st before s was
+// opened. It is called with mu held, or when nobody else knows f.
+func (f *file) set(s *store.Store, writable bool, st *unix.Stat_t) {
+	f.s, f.writable = s, writable
+	if !writable {
+		return
+	}
+	f.times.Lock()
+	defer f.times.Unlock()
+	f.owned, f.settled = true, false
+	f.mtime, f.ctime = st.Mtim, f.m.quieted(f.shown, st.Ctim)
+}
+
+// plainSize is the size of the open store; false when none is open.
+func (f *file) plainSize() (int64, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.s == nil {
+		return 0, false
+	}
+	return f.s.Size(), true
+}
+
+// use calls do with the store, which is not replaced or closed meanwhile.
+func (f *file) use(do func(*store.Store) error) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.s == nil {
+		return os.ErrClosed
+	}
+	return do(f.s)
+}
+
+func (f *file) readAt(p []byte, off int64) (n int, err error) {
+	err = f.use(func(s *store.Store) error {
+		n, err = s.ReadAt(p, off)
+		return err
+	})
+	if err == io.EOF {
+		err = nil
+	}
+	if err != nil {
+		f.m.logStore(f, err)
+	}
+	return n, err
+}
+
+// change calls do, which changes the content.
+func (f *file) change(do func(*store.Store) error) error {
+	err := f.use(func(s *store.Store) error {
+		err := do(s)
+		f.changed()
+		return err
+	})
+	if err != nil {
+		f.m.logStore(f, err)
+	}
+	return err
+}
+
+// changed notes that the content was changed now.
+func (f *file) changed() {
+	now := coarseNow()
+	f.times.Lock()
+	defer f.times.Unlock()
+	f.mtime, f.ctime, f.settled = now, now, false
+	f.uncommitted = true
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+}
+
+// commit makes what was written survive the death of this process.
+func (f *file) commit() error {
+	f.times.Lock()
+	todo := f.uncommitted && !f.gone
+	f.uncommitted = f.uncommitted && f.gone
+	f.times.Unlock()
+	if !todo {
+		return nil
+	}
+	err := f.use((*store.Store).Commit)
+	if err != nil {
+		f.times.Lock()
+		f.uncommitted = true
+		f.times.Unlock()
+		f.m.logStore(f, err)
+	}
+	return err
+}
+
+// sync makes what was written survive a loss of power, and reports an earlier
+// failure of a sync in the background once.
+func (f *file) sync() error {
+	f.times.Lock()
+	since, uncommitted, err := f.since, f.uncommitted, f.err
+	f.since, f.uncommitted, f.err = time.Time{}, false, nil
+	f.times.Unlock()
+	if since.IsZero() {
+		return err
+	}
+	if e := f.use((*store.Store).Sync); e != nil {
+		f.times.Lock()
+		f.since, f.uncommitted = since, f.uncommitted || uncommitted
+		f.times.Unlock()
+		f.m.logStore(f, e)
+		return e
+	}
+	return err
+}
+
+// settle gives the backing inode the mtime that users see.
+func (f *file) settle() {
+	f.times.Lock()
+	defer f.times.Unlock()
+	if !f.owned || f.settled {
+		return
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(f.path, &st); err != nil {
+		return
+	}
+	if st.Mtim != f.mtime {
+		ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, f.mtime}
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(f.path), ts, 0); err != nil {
+			f.m.log.Printf("%s: set times: %v", f.name, err)
+			return
+		}
+		if err := unix.Fstat(f.path, &st); err != nil {
+			return
+		}
+	}
+	f.settled = true
+	f.m.setQuiet(f.shown, quiet{backing: st.Ctim, shown: f.ctime})
+}
+
+// unsettle notes that the store may have written to the backing inode.
+func (f *file) unsettle() {
+	f.times.Lock()
+	f.settled = false
+	f.times.Unlock()
+}
+
+// showTimes puts the times that users see into st.
+func (f *file) showTimes(st *unix.Stat_t) bool {
+	f.times.Lock()
+	defer f.times.Unlock()
+	if f.owned {
+		st.Mtim, st.Ctim = f.mtime, f.ctime
+	}
+	return f.owned
+}
+
+// touched notes that a user changed the backing inode itself: its mode, owner,
+// names or extended attributes, or its mtime if that is given.
+func (f *file) touched(mtime *unix.Timespec) {
+	f.times.Lock()
+	defer f.times.Unlock()
+	f.ctime = coarseNow()
+	if mtime != nil {
+		f.mtime, f.settled = *mtime, false
+	}
+}
+
+// setGone notes whether f has lost its last name.
+func (f *file) setGone(gone bool) {
+	f.times.Lock()
+	defer f.times.Unlock()
+	f.gone = gone
+}
+
+// coarseNow is the clock from which the kernel takes the times of files.
+func coarseNow() unix.Timespec {
+	var ts unix.Timespec
+	// The call can't fail: the clock exists and ts is ours (clock_gettime(2)).
+	unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts)
+	return ts
+}
+
+// since is how long ago ts was.
+func since(ts unix.Timespec) time.Duration { return time.Since(time.Unix(ts.Unix())) }

@@ -1,0 +1,225 @@
+package fs
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// dirtyBytes bounds what one store keeps of written, uncompressed frames. Many
+// files may be open for writing at once.
+const dirtyBytes = 4 << 20
+
+// files is the table of open files. A file that was written to stays open after
+// its last handle is gone until it is synced, see run.
+type files struct {
+	mu     sync.Mutex // guards open and all refs; taken after file.mu
+	open   map[shown]*file
+	closed bool // the mount has ended: everything is closed at once
+}
+
+// find returns the store-backed file of a backing inode if that is open, counting
+// one reference.
+func (t *files) find(i inode) *file { return t.get(shown{i, true}) }
+
+// get returns the file shown as s if it is open, counting one reference.
+func (t *files) get(s shown) *file {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.open[s]
+	if f != nil {
+		f.refs++
+	}
+	return f
+}
+
+// add enters f, or returns the one that is there already. Either has one reference
+// more.
+func (t *files) add(f *file) (*file, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, unix.EIO
+	}
+	if old := t.open[f.shown]; old != nil {
+		old.refs++
+		return old, nil
+	}
+	f.refs++
+	t.open[f.shown] = f
+	return f, nil
+}
+
+// release gives back one reference. With the last one a file is closed, unless it
+// has to be synced first: then it waits for run.
+func (t *files) release(f *file) {
+	t.mu.Lock()
+	f.refs--
+	last := f.refs == 0
+	t.mu.Unlock()
+	if !last {
+		return
+	}
+	if err := f.commit(); err != nil {
+		f.fail(err)
+	}
+	f.settle()
+	f.times.Lock()
+	wait := !f.since.IsZero() && !f.gone
+	f.times.Unlock()
+	if !wait || t.isClosed() {
+		t.close(f)
+	}
+}
+
+func (t *files) isClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
+}
+
+// close closes f if nobody uses it: durably, or without a trace when it has no name
+// left. Whoever opens the inode again meanwhile waits for the end of that.
+func (t *files) close(f *file) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !t.idle(f) {
+		return nil
+	}
+	err := f.closeStore()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f.refs == 0 {
+		delete(t.open, f.shown)
+		unix.Close(f.path)
+		f.path = -1
+	}
+	return err
+}
+
+// idle tells whether f is open and nobody uses it.
+func (t *files) idle(f *file) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return f.refs == 0 && t.open[f.shown] == f
+}
+
+// closeStore is called with f.mu held.
+func (f *file) closeStore() error {
+	s := f.s
+	if s == nil {
+		return nil
+	}
+	f.s = nil
+	f.times.Lock()
+	gone := f.gone
+	f.since, f.uncommitted, f.settled = time.Time{}, false, false
+	f.times.Unlock()
+	if gone {
+		return s.Discard()
+	}
+	generation := s.Generation()
+	err := s.Close()
+	if err != nil {
+		f.m.logStore(f, err)
+	}
+	if f.writable {
+		f.settle()
+		f.m.keepPages(f, generation)
+	}
+	f.times.Lock()
+	f.owned = false
+	f.times.Unlock()
+	return err
+}
+
+// fail remembers the error of a sync in the background for the next fsync.
+func (f *file) fail(err error) {
+	f.times.Lock()
+	f.err = err
+	f.times.Unlock()
+}
+
+// run syncs what was written longer than after ago, until stop is closed.
+func (t *files) run(after time.Duration, stop <-chan struct{}) {
+	tick := time.NewTicker(max(after/5, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			t.syncOlder(after)
+		}
+	}
+}
+
+// syncOlder syncs all files with writes older than after, and closes those of them
+// that nobody uses.
+func (t *files) syncOlder(after time.Duration) {
+	for _, f := range t.all() {
+		f.times.Lock()
+		old := !f.since.IsZero() && time.Since(f.since) >= after
+		f.times.Unlock()
+		if !old {
+			continue
+		}
+		if t.idle(f) {
+			t.close(f)
+			continue
+		}
+		if f = t.get(f.shown); f == nil {
+			continue
+		}
+		if err := f.sync(); err != nil {
+			f.fail(err)
+		}
+		f.unsettle()
+		f.settle()
+		t.release(f)
+	}
+}
+
+// all returns the open files.
+func (t *files) all() []*file {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []*file
+	for _, f := range t.open {
+		all = append(all, f)
+	}
+	return all
+}
+
+// syncAll syncs everything that was written.
+func (t *files) syncAll() error {
+	var errs []error
+	for _, f := range t.all() {
+		errs = append(errs, f.syncIfOpen())
+	}
+	return errors.Join(errs...)
+}
+
+func (f *file) syncIfOpen() error {
+	if _, ok := f.plainSize(); !ok {
+		return nil
+	}
+	return f.sync()
+}
+
+// closeAll closes everything durably, handles in use or not, and keeps anything
+// from being opened. The mount has ended.
+func (t *files) closeAll() error {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	var errs []error
+	for _, f := range t.all() {
+		f.mu.Lock()
+		errs = append(errs, f.closeStore())
+		f.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,128 @@
+package fs
+
+import (
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// A handle is what the kernel has open.
+type handle struct {
+	node *node
+	file *file   // nil for a folder
+	fd   int     // of a file that passes through, otherwise -1
+	dir  *folder // nil for a file
+}
+
+// handles numbers the open handles.
+type handles struct {
+	mu   sync.RWMutex // guards what follows
+	open map[uint64]*handle
+	last uint64
+}
+
+func (t *handles) add(h *handle) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open == nil {
+		t.open = make(map[uint64]*handle)
+	}
+	t.last++
+	t.open[t.last] = h
+	return t.last
+}
+
+// get returns handle fh, which stays open until the kernel releases it.
+func (t *handles) get(fh uint64) *handle {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.open[fh]
+}
+
+func (t *handles) remove(fh uint64) *handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.open[fh]
+	delete(t.open, fh)
+	return h
+}
+
+// openFile returns the file of n, with one reference more, whose store is open if
+// it has one.
+func (m *mount) openFile(n *node, write bool) (*file, error) {
+	f, err := m.pin(n)
+	if err != nil || !n.store {
+		return f, err
+	}
+	inval, err := f.need(write)
+	if err != nil {
+		m.files.release(f)
+		return nil, err
+	}
+	if inval {
+		m.dropPages(n)
+	}
+	return f, nil
+}
+
+// pin returns the file of n, with one reference more. Its path finds the inode.
+func (m *mount) pin(n *node) (*file, error) {
+	if f := m.files.get(n.shown()); f != nil {
+		return f, nil
+	}
+	fd, name, err := m.nodes.openPath(n)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m.files.add(&file{m: m, shown: n.shown(), path: fd, name: name, gone: name == ""})
+	if err != nil || f.path != fd {
+		unix.Close(fd)
+	}
+	return f, err
+}
+
+// Open opens a file.
+func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	n := m.nodes.get(in.NodeId)
+	if n == nil {
+		return fuse.Status(unix.ESTALE)
+	}
+	write := in.Flags&unix.O_ACCMODE != unix.O_RDONLY
+	if write && !m.opt.Writable {
+		return fuse.EROFS
+	}
+	f, err := m.openFile(n, write)
+	if err != nil {
+		return status(err)
+	}
+	h := &handle{node: n, file: f, fd: -1}
+	if !n.store {
+		// Offsets are the kernel's, so the backing file is not opened for
+		// appending; writes of mapped pages may come through any handle.
+		if h.fd, err = reopen(f.path, int(in.Flags)&unix.O_ACCMODE); err != nil {
+			m.files.release(f)
+			return status(err)
+		}
+	}
+	if m.pagesFit(n, f) {
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	out.Fh = m.handles.add(h)
+	return fuse.OK
+}
+
+// Release ends a handle. The kernel does not wait for it.
+func (m *mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	h := m.handles.remove(in.Fh)
+	if h == nil {
+		return
+	}
+	if h.fd >= 0 {
+		if in.Flags&unix.O_ACCMODE != unix.O_RDONLY {
+			m.keepPages(h.file, 0)
+		}
+		unix.Close(h.fd)
+	}
+	m.files.release(h.file)
+}

@@ -1,0 +1,175 @@
+package fs
+
+import (
+	"io"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// Read is read(2) of what is not in the kernel's pages, and read-ahead.
+func (m *mount) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	h := m.handles.get(in.Fh)
+	if h == nil {
+		return nil, fuse.EBADF
+	}
+	buf = buf[:min(len(buf), int(in.Size))]
+	var n int
+	var err error
+	if h.fd >= 0 {
+		n, err = unix.Pread(h.fd, buf, int64(in.Offset))
+	} else {
+		// The kernel takes a short answer for the end of the file, so one
+		// that hit a damaged frame fails as a whole. The kernel then asks
+		// again page by page.
+		n, err = h.file.readAt(buf, int64(in.Offset))
+	}
+	if err != nil {
+		return nil, status(err)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// Write is write(2), and the write-back of mapped pages.
+func (m *mount) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	h := m.handles.get(in.Fh)
+	if h == nil {
+		return 0, fuse.EBADF
+	}
+	if h.fd >= 0 {
+		n, err := unix.Pwrite(h.fd, data, int64(in.Offset))
+		return uint32(max(n, 0)), status(err)
+	}
+	err := h.file.change(func(s *store.Store) error {
+		_, err := s.WriteAt(data, int64(in.Offset))
+		return err
+	})
+	if err != nil {
+		return 0, status(err)
+	}
+	return uint32(len(data)), fuse.OK
+}
+
+// Flush is close(2) of one descriptor of a handle. The commit happens here and not
+// in Release, because close waits for this.
+func (m *mount) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	h := m.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	return status(h.file.commit())
+}
+
+// fdatasyncOnly is FUSE_FSYNC_FDATASYNC (include/uapi/linux/fuse.h).
+const fdatasyncOnly = 1
+
+// Fsync is fsync(2) and fdatasync(2).
+func (m *mount) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	h := m.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	if err := h.sync(in.FsyncFlags&fdatasyncOnly != 0); err != nil {
+		return status(err)
+	}
+	return status(m.nodes.syncNames(h.node))
+}
+
+func (h *handle) sync(dataOnly bool) error {
+	switch {
+	case h.fd < 0:
+		return h.file.sync()
+	case dataOnly:
+		return unix.Fdatasync(h.fd)
+	}
+	return unix.Fsync(h.fd)
+}
+
+// Fallocate allocates (which for a store means no more than to extend it), punches
+// holes and zeroes ranges.
+func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	h := m.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	off, n, keepSize := int64(in.Offset), int64(in.Length), in.Mode&unix.FALLOC_FL_KEEP_SIZE != 0
+	if h.fd >= 0 {
+		return status(unix.Fallocate(h.fd, in.Mode, off, n))
+	}
+	zero := false
+	switch in.Mode &^ unix.FALLOC_FL_KEEP_SIZE {
+	case 0:
+		if keepSize {
+			return fuse.OK
+		}
+	case unix.FALLOC_FL_PUNCH_HOLE:
+		zero, keepSize = true, true
+	case unix.FALLOC_FL_ZERO_RANGE:
+		zero = true
+	default:
+		return fuse.Status(unix.EOPNOTSUPP)
+	}
+	return status(h.file.change(func(s *store.Store) error {
+		if inside := min(n, s.Size()-off); zero && inside > 0 {
+			if err := s.Punch(off, inside); err != nil {
+				return err
+			}
+		}
+		if !keepSize && off+n > s.Size() {
+			return s.Truncate(off + n)
+		}
+		return nil
+	}))
+}
+
+// Lseek is lseek(2) with SEEK_DATA and SEEK_HOLE.
+func (m *mount) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	h := m.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	off := int64(in.Offset)
+	if h.fd >= 0 {
+		at, err := unix.Seek(h.fd, off, int(in.Whence))
+		out.Offset = uint64(max(at, 0))
+		return status(err)
+	}
+	err := h.file.use(func(s *store.Store) (err error) {
+		var at int64
+		switch in.Whence {
+		case unix.SEEK_DATA:
+			at, err = s.SeekData(off)
+		case unix.SEEK_HOLE:
+			at, err = s.SeekHole(off)
+		default:
+			err = unix.EINVAL
+		}
+		out.Offset = uint64(max(at, 0))
+		return err
+	})
+	if err == io.EOF {
+		err = unix.ENXIO
+	}
+	return status(err)
+}
+
+// StatFs is statfs(2): the space is that of the backing file system.
+func (m *mount) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(m.root.fd, &st); err != nil {
+		return status(err)
+	}
+	*out = fuse.StatfsOut{
+		Blocks:  st.Blocks,
+		Bfree:   st.Bfree,
+		Bavail:  st.Bavail,
+		Files:   st.Files,
+		Ffree:   st.Ffree,
+		Bsize:   uint32(st.Bsize),
+		NameLen: maxName,
+		Frsize:  uint32(st.Frsize),
+	}
+	return fuse.OK
+}

@@ -1,0 +1,277 @@
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+const (
+	// maxRequest is the largest READ and WRITE, in bytes. It is the kernel's
+	// own bound unless fs.fuse.max_pages_limit is raised.
+	maxRequest = 1 << 20
+	// maxBackground bounds the asynchronous requests under way: read-ahead and
+	// writes of mapped pages.
+	maxBackground = 64
+	// maxInflight bounds the memory of requests being served, in bytes.
+	maxInflight = 64 << 20
+	// unmountGrace is how long Unmount waits for those who have files open.
+	unmountGrace = 3 * time.Second
+)
+
+// mount is the file system that go-fuse drives.
+type mount struct {
+	fuse.RawFileSystem // answers ENOSYS to all that is not here
+
+	opt           Options
+	log           *log.Logger
+	cache         *store.Cache
+	nodes         *nodes
+	root          *node
+	single        string // name of the one file shown; empty: a folder is mirrored
+	singleBacking string // its backing name
+	asRoot        bool   // may give files away
+	files         files
+	probes        probes
+	handles       handles
+	logged        logged
+	server        *fuse.Server
+}
+
+// A Server is a mount that is being served.
+type Server struct {
+	m    *mount
+	dir  string
+	fuse *fuse.Server
+
+	unmounting sync.Mutex    // held by Unmount
+	ended      chan struct{} // closed when no more requests are served
+	end        sync.Once     // closes ended
+	detached   atomic.Bool
+	stopSync   chan struct{}
+	done       chan struct{} // closed when everything is synced and closed
+	err        error         // of that; read after done
+}
+
+// Mount shows source, a store or a folder, at the folder dir, and returns when the
+// mount is ready. It is served by this process until it is unmounted; then call
+// Wait before the process exits.
+//
+// As root it mounts by itself, otherwise through fusermount3.
+func Mount(source, dir string, o Options) (*Server, error) {
+	o.setDefaults()
+	m, err := newMount(source, o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := m.serve(source, dir)
+	if err != nil {
+		unix.Close(m.root.fd)
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func newMount(source string, o Options) (*mount, error) {
+	m := &mount{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(),
+		opt:           o,
+		log:           o.Log,
+		cache:         store.NewCache(o.CacheBytes),
+		nodes:         newNodes(),
+		asRoot:        os.Geteuid() == 0,
+	}
+	m.files.open = make(map[shown]*file)
+	folder := source
+	fi, err := os.Stat(source)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		if m.single, m.singleBacking, folder, err = singleNames(source); err != nil {
+			return nil, err
+		}
+	}
+	fd, err := unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: folder, Err: err}
+	}
+	if m.root, err = m.nodes.addRoot(fd); err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "stat", Path: folder, Err: err}
+	}
+	return m, nil
+}
+
+// singleNames finds the name under which the store at path appears, its backing
+// name and its folder. Symbolic links are followed first.
+func singleNames(path string) (name, backing, folder string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", "", "", err
+	}
+	defer f.Close()
+	if _, err := store.Probe(f); err != nil {
+		return "", "", "", fmt.Errorf("%s: %w", path, err)
+	}
+	path, err = filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", "", "", err
+	}
+	backing = filepath.Base(path)
+	name, ok := stripped(backing)
+	if !ok {
+		name = backing
+	}
+	return name, backing, filepath.Dir(path), nil
+}
+
+// serve mounts m at dir and starts to answer the kernel.
+func (m *mount) serve(source, dir string) (*Server, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.checkPlace(dir); err != nil {
+		return nil, err
+	}
+	if abs, err := filepath.Abs(source); err == nil {
+		source = abs
+	}
+	o := &fuse.MountOptions{
+		FsName:                   source,
+		Name:                     "lazyfs",
+		AllowOther:               m.opt.AllowOther,
+		Options:                  []string{"default_permissions"},
+		DirectMount:              m.asRoot,
+		MaxWrite:                 maxRequest,
+		MaxBackground:            maxBackground,
+		MaxInflightRequestBytes:  maxInflight,
+		ExplicitDataCacheControl: true,
+		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO,
+		Logger:                   m.log,
+	}
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if m.asRoot && m.opt.AllowOther {
+		flags = unix.MS_MGC_VAL
+	}
+	if !m.opt.Writable {
+		flags |= unix.MS_RDONLY
+		if !m.asRoot {
+			o.Options = append(o.Options, "ro")
+		}
+	}
+	o.DirectMountFlags = flags
+	fs, err := fuse.NewServer(m, dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	}
+	m.server = fs
+	s := &Server{
+		m:        m,
+		dir:      dir,
+		fuse:     fs,
+		ended:    make(chan struct{}),
+		stopSync: make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	go func() {
+		fs.Serve()
+		s.end.Do(func() { close(s.ended) })
+	}()
+	go m.files.run(m.opt.SyncAfter, s.stopSync)
+	go s.finish()
+	return s, nil
+}
+
+// checkPlace refuses a mount inside of the folder that it mirrors: the mount would
+// show itself, and wait for itself.
+func (m *mount) checkPlace(dir string) error {
+	if m.single != "" {
+		return nil
+	}
+	for at := filepath.Dir(dir); ; at = filepath.Dir(at) {
+		var st unix.Stat_t
+		if unix.Stat(at, &st) == nil && inodeOf(&st) == m.root.inode {
+			return errors.New("the folder to mount on lies inside of the folder to show")
+		}
+		if at == "/" {
+			return nil
+		}
+	}
+}
+
+// finish closes all stores once no more requests are served.
+func (s *Server) finish() {
+	<-s.ended
+	close(s.stopSync)
+	s.err = s.m.files.closeAll()
+	close(s.done)
+}
+
+// Wait waits for the end of the mount, by Unmount, umount(8) or fusermount3 -u,
+// until everything that was written is durable. Its error tells of what isn't.
+func (s *Server) Wait() error {
+	<-s.done
+	return s.err
+}
+
+// Unmount ends the mount and returns when everything that was written is durable.
+// When files are open it takes the mount out of sight, waits a few seconds for
+// them to be closed, and then lets their further use fail.
+func (s *Server) Unmount() error {
+	s.unmounting.Lock()
+	defer s.unmounting.Unlock()
+	select {
+	case <-s.ended:
+		return s.Wait()
+	default:
+	}
+	err := s.unmount(false)
+	if err != nil {
+		if err = s.unmount(true); err != nil {
+			return fmt.Errorf("unmount %s: %w", s.dir, err)
+		}
+		s.m.log.Printf("%s: files are in use: the mount is detached", s.dir)
+	}
+	grace := time.NewTimer(unmountGrace)
+	defer grace.Stop()
+	select {
+	case <-s.ended:
+	case <-grace.C:
+		s.end.Do(func() { close(s.ended) })
+	}
+	return s.Wait()
+}
+
+// unmount takes the mount out of the tree, and with lazy even when it is busy.
+func (s *Server) unmount(lazy bool) error {
+	if s.m.asRoot {
+		flags := 0
+		if lazy {
+			flags = unix.MNT_DETACH
+		}
+		return unix.Unmount(s.dir, flags)
+	}
+	args := []string{"-u", s.dir}
+	if lazy {
+		args = []string{"-u", "-z", s.dir}
+	}
+	out, err := exec.Command("fusermount3", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("fusermount3: %s: %w", strings.TrimSpace(string(out)), err)
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Mkdir is mkdir(2).
+func (m *mount) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	return m.make(in.NodeId, name, in.Mode, in.Owner, out, func(dir *node) error {
+		return unix.Mkdirat(dir.fd, name, in.Mode&0o7777)
+	})
+}
+
+// Symlink is symlink(2).
+func (m *mount) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+	return m.make(in.NodeId, name, 0o777, in.Owner, out, func(dir *node) error {
+		return unix.Symlinkat(target, dir.fd, name)
+	})
+}
+
+// Mknod is mknod(2). A regular file becomes a store.
+func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	if in.Mode&unix.S_IFMT != unix.S_IFREG {
+		return m.make(in.NodeId, name, in.Mode, in.Owner, out, func(dir *node) error {
+			return unix.Mknodat(dir.fd, name, in.Mode, int(in.Rdev))
+		})
+	}
+	dir, err := m.absent(in.NodeId, name)
+	if err != nil {
+		return status(err)
+	}
+	c, err := m.create(dir, name, in.Mode, in.Owner)
+	if err != nil {
+		return status(err)
+	}
+	if c.file != nil {
+		defer m.files.release(c.file)
+	}
+	return status(m.lookedUp(dir, &c.entry, out))
+}
+
+// make makes what is no regular file: call makes it, as name in folder id.
+func (m *mount) make(id uint64, name string, mode uint32, owner fuse.Owner, out *fuse.EntryOut, call func(*node) error) fuse.Status {
+	dir, err := m.absent(id, name)
+	if err != nil {
+		return status(err)
+	}
+	if err := call(dir); err != nil {
+		return status(err)
+	}
+	e := entry{backing: name}
+	fd, err := unix.Openat(dir.fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return status(err)
+	}
+	defer unix.Close(fd)
+	if err := m.own(dir, fd, mode, owner, &e.st); err != nil {
+		return status(err)
+	}
+	return status(m.lookedUp(dir, &e, out))
+}
+
+// Readlink is readlink(2).
+func (m *mount) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
+	n := m.nodes.get(in.NodeId)
+	if n == nil {
+		return nil, fuse.Status(unix.ESTALE)
+	}
+	fd, f, err := m.descriptor(n)
+	if err != nil {
+		return nil, status(err)
+	}
+	if f != nil {
+		defer m.files.release(f)
+	}
+	buf := make([]byte, unix.PathMax)
+	size, err := unix.Readlinkat(fd, "", buf)
+	return buf[:max(size, 0)], status(err)
+}
+
+// Link is link(2).
+func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	n := m.nodes.get(in.Oldnodeid)
+	dir, err := m.absent(in.NodeId, name)
+	if err == nil && n == nil {
+		err = unix.ESTALE
+	}
+	if err != nil {
+		return status(err)
+	}
+	e := entry{backing: name, store: n.store}
+	if n.store {
+		var ok bool
+		if e.backing, ok = storeName(name); !ok {
+			return fuse.Status(unix.ENAMETOOLONG)
+		}
+	}
+	f, err := m.pin(n)
+	if err != nil {
+		return status(err)
+	}
+	defer m.files.release(f)
+	if err := unix.Linkat(unix.AT_FDCWD, procPath(f.path), dir.fd, e.backing, unix.AT_SYMLINK_FOLLOW); err != nil {
+		return status(err)
+	}
+	f.touched(nil)
+	f.setGone(false)
+	m.nodes.named(n)
+	n.setFresh()
+	if err := unix.Fstat(f.path, &e.st); err != nil {
+		return status(err)
+	}
+	if size, ok := f.plainSize(); ok {
+		e.size = size
+	} else if n.store {
+		e.size = m.sizeOf(f, &e.st)
+	}
+	return status(m.lookedUp(dir, &e, out))
+}
+
+// Unlink is unlink(2).
+func (m *mount) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	return status(m.remove(h.NodeId, name, 0))
+}
+
+// Rmdir is rmdir(2).
+func (m *mount) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	return status(m.remove(h.NodeId, name, unix.AT_REMOVEDIR))
+}
+
+func (m *mount) remove(id uint64, name string, flags int) error {
+	dir, err := m.folderFor(id)
+	if err != nil {
+		return err
+	}
+	e, err := m.find(dir, name)
+	if err != nil {
+		return err
+	}
+	m.nodes.mu.Lock()
+	m.nodes.hold(dir, &e)
+	err = unix.Unlinkat(dir.fd, e.backing, flags)
+	if err == nil {
+		m.nodes.unlinked(dir, &e)
+	}
+	m.nodes.mu.Unlock()
+	if err == nil {
+		m.lostName(&e)
+	}
+	return err
+}
+
+// unlinked notes that e is gone from dir. It is called with mu held.
+func (t *nodes) unlinked(dir *node, e *entry) {
+	n := t.byInode[shown{inodeOf(&e.st), e.store}]
+	if n == nil {
+		return
+	}
+	t.dropLink(n, link{dir, e.backing})
+	if n.isDir() || e.st.Nlink <= 1 {
+		t.detach(n)
+	}
+}
+
+// lostName notes that one name of e's inode is gone. With the last name goes what
+// was not yet written of it.
+func (m *mount) lostName(e *entry) {
+	f := m.files.get(shown{inodeOf(&e.st), e.store})
+	if f == nil {
+		return
+	}
+	f.touched(nil)
+	if e.st.Nlink <= 1 {
+		f.setGone(true)
+	}
+	m.files.release(f)
+}

@@ -1,0 +1,187 @@
+package fs_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// names lists a folder.
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range list {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+// Stores appear by their plain names, all else as it is, and a store whose plain
+// name is taken appears as it is under its full name.
+func TestNamesShown(t *testing.T) {
+	back := t.TempDir()
+	at := func(name string) string { return filepath.Join(back, name) }
+	pack(t, at("plain.lazy"), []byte("plain content"))
+	pack(t, at("both.lazy"), []byte("store"))
+	write(t, at("both"), []byte("file"))
+	pack(t, at("twice.lazy.lazy"), []byte("twice"))
+	write(t, at("no-store.lazy"), []byte("only called so"))
+	write(t, at(".lazy"), nil)
+	pack(t, at("..lazy"), []byte("dot"))
+	pack(t, at("...lazy"), []byte("dots"))
+	long := strings.Repeat("n", 252)
+	pack(t, at(long), []byte("long"))
+	if err := os.Mkdir(at("dir.lazy"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := mountRO(t, back)
+	want := []string{"...lazy", "..lazy", ".lazy", "both", "both.lazy", "dir.lazy", long, "no-store.lazy", "plain", "twice.lazy"}
+	got := names(t, d.dir)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("folder shows %q, want %q", got, want)
+	}
+	for name, want := range map[string]string{
+		"plain": "plain content", "both": "file", "twice.lazy": "twice", "no-store.lazy": "only called so", long: "long",
+	} {
+		same(t, d.path(name), []byte(want))
+	}
+	for _, name := range []string{"both.lazy", "..lazy"} {
+		raw, err := os.ReadFile(at(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, d.path(name), raw)
+	}
+	for _, name := range []string{"plain.lazy", "twice", "twice.lazy.lazy", "no-store"} {
+		if _, err := os.Lstat(d.path(name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("stat %s: %v, want that it does not exist", name, err)
+		}
+	}
+}
+
+// A file created through the mount becomes a store, whatever its name, and is
+// there under that name and with its content after remounting.
+func TestNamesCreated(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	for _, n := range []int{1, 245, 250, 251, 255} {
+		write(t, d.path(strings.Repeat("a", n)), text(uint64(n), 5000))
+	}
+	odd := []string{"x", "x.lazy", "x.lazy.lazy", ".lazy", "..lazy", "...lazy", "a b\n", strings.Repeat("b", 250) + ".lazy"}
+	for i, name := range odd {
+		write(t, d.path(name), text(uint64(i), 3000))
+	}
+	if err := os.WriteFile(d.path(strings.Repeat("c", 256)), nil, 0o644); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Errorf("name of 256 bytes: %v, want %v", err, syscall.ENAMETOOLONG)
+	}
+	check := func() {
+		t.Helper()
+		for _, n := range []int{1, 245, 250, 251, 255} {
+			same(t, d.path(strings.Repeat("a", n)), text(uint64(n), 5000))
+		}
+		for i, name := range odd {
+			same(t, d.path(name), text(uint64(i), 3000))
+		}
+		if got, want := len(names(t, d.dir)), 5+len(odd); got != want {
+			t.Errorf("folder shows %d names, want %d: %q", got, want, names(t, d.dir))
+		}
+	}
+	check()
+	d.umount()
+	d = mountRW(t, back)
+	check()
+	d.umount()
+	if got := unpack(t, filepath.Join(back, "x.lazy")); string(got) != string(text(0, 3000)) {
+		t.Error("x is not in the store x.lazy")
+	}
+	if got := unpack(t, filepath.Join(back, strings.Repeat("a", 255))); string(got) != string(text(255, 5000)) {
+		t.Error("the name of 255 bytes is no store")
+	}
+}
+
+// Where the backing name of a store is taken by something else, a plain file is
+// made, and a rename to such a name leaves what is there alone.
+func TestNamesTaken(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	if err := os.Mkdir(d.path("d.lazy"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.path("d"), []byte("plain file"))
+	same(t, d.path("d"), []byte("plain file"))
+	same(t, filepath.Join(back, "d"), []byte("plain file"))
+	write(t, filepath.Join(back, "e.lazy"), []byte("foreign"))
+	write(t, d.path("s"), []byte("store"))
+	if err := os.Rename(d.path("s"), d.path("e")); !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("rename: %v, want %v", err, syscall.EEXIST)
+	}
+	same(t, d.path("e.lazy"), []byte("foreign"))
+	same(t, d.path("s"), []byte("store"))
+}
+
+// Renames between stores, plain files and folders: over nothing, over each other,
+// with RENAME_NOREPLACE and RENAME_EXCHANGE.
+func TestRename(t *testing.T) {
+	back := t.TempDir()
+	write(t, filepath.Join(back, "plain"), []byte("plain"))
+	write(t, filepath.Join(back, "plain2"), []byte("plain2"))
+	d := mountRW(t, back)
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(d.path(from), d.path(to)); err != nil {
+			t.Error(err)
+		}
+	}
+	write(t, d.path("a"), []byte("a"))
+	write(t, d.path("b"), []byte("b"))
+	rename("a", "b") // store over store
+	same(t, d.path("b"), []byte("a"))
+	rename("b", "plain") // store over plain
+	same(t, d.path("plain"), []byte("a"))
+	write(t, d.path("c"), []byte("c"))
+	rename("plain2", "c") // plain over store
+	same(t, d.path("c"), []byte("plain2"))
+	if got := names(t, d.dir); !slices.Equal(got, []string{"c", "plain"}) {
+		t.Errorf("folder shows %q", got)
+	}
+	long := strings.Repeat("l", 255)
+	rename("plain", long) // a suffix less
+	same(t, d.path(long), []byte("a"))
+	rename(long, "short") // and more
+	same(t, d.path("short"), []byte("a"))
+	write(t, d.path("other"), []byte("other"))
+	if err := unix.Renameat2(unix.AT_FDCWD, d.path("short"), unix.AT_FDCWD, d.path("other"), unix.RENAME_NOREPLACE); err != unix.EEXIST {
+		t.Errorf("RENAME_NOREPLACE: %v, want %v", err, unix.EEXIST)
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, d.path("short"), unix.AT_FDCWD, d.path("other"), unix.RENAME_EXCHANGE); err != nil {
+		t.Errorf("RENAME_EXCHANGE: %v", err)
+	}
+	same(t, d.path("short"), []byte("other"))
+	same(t, d.path("other"), []byte("a"))
+	if err := os.MkdirAll(d.path("x", "y"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.path("x", "y", "f"), []byte("f"))
+	f, err := os.OpenFile(d.path("x", "y", "f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rename("x", "z")
+	same(t, d.path("z", "y", "f"), []byte("f"))
+	if _, err := f.WriteAt([]byte("g"), 0); err != nil {
+		t.Error(err)
+	}
+	same(t, d.path("z", "y", "f"), []byte("g"))
+}

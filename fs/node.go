@@ -1,0 +1,323 @@
+package fs
+
+import (
+	"slices"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// An inode names an inode of the backing file system for as long as it exists.
+type inode struct{ dev, ino uint64 }
+
+func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
+
+// A node is what the kernel knows as one inode of the mount: a backing inode
+// together with the way it is shown. (A store may appear twice: plain, and as it
+// is; see names.go.)
+type node struct {
+	id    uint64 // the kernel's number for it, never used twice
+	inode inode
+	store bool   // shows the plain content of a store
+	mode  uint32 // S_IFMT bits
+	fd    int    // O_PATH descriptor of a folder, or of what has no name left; otherwise -1
+
+	// Guarded by nodes.mu.
+	lookups uint64 // what the kernel has to forget
+	held    int    // links of other nodes that lie in this folder
+	links   []link // where it can be found, unless it is a folder
+
+	mu    sync.Mutex // guards what follows
+	pages stamp      // state of the backing file that the kernel's pages show
+	quiet quiet
+	fresh bool // has a name that the disk may not know
+}
+
+// A link is a name in a folder of the backing file system.
+type link struct {
+	dir  *node
+	name string
+}
+
+// A quiet says that a change of the backing inode came from the mount itself and
+// not from a user: when its ctime is backing, shown is what users see.
+type quiet struct{ backing, shown unix.Timespec }
+
+func (n *node) isDir() bool { return n.mode == unix.S_IFDIR }
+
+// nodes is the table of all nodes the kernel knows.
+type nodes struct {
+	mu      sync.RWMutex // guards the maps and the links of all nodes; held while names change
+	byID    map[uint64]*node
+	byInode map[shown]*node
+	last    uint64
+}
+
+// A shown tells nodes of one inode apart.
+type shown struct {
+	inode inode
+	store bool
+}
+
+func (n *node) shown() shown { return shown{n.inode, n.store} }
+
+func newNodes() *nodes {
+	return &nodes{byID: make(map[uint64]*node), byInode: make(map[shown]*node)}
+}
+
+func (t *nodes) get(id uint64) *node {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.byID[id]
+}
+
+// shownAs returns the node of s, nil if the kernel knows none.
+func (t *nodes) shownAs(s shown) *node {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.byInode[s]
+}
+
+// addRoot makes the node with number 1 for the folder fd.
+func (t *nodes) addRoot(fd int) (*node, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	t.last = 1
+	n := &node{id: 1, inode: inodeOf(&st), mode: unix.S_IFDIR, fd: fd, lookups: 1}
+	t.byID[1], t.byInode[n.shown()] = n, n
+	return n, nil
+}
+
+// bind returns the node of entry e of folder dir, counting one lookup.
+func (t *nodes) bind(dir *node, e *entry) (*node, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bindLocked(dir, e)
+}
+
+func (t *nodes) bindLocked(dir *node, e *entry) (*node, error) {
+	key := shown{inodeOf(&e.st), e.store}
+	n := t.byInode[key]
+	// An inode's number may be used again for something of another type.
+	if n == nil || n.mode != e.st.Mode&unix.S_IFMT {
+		n = &node{id: t.last + 1, inode: key.inode, store: e.store, mode: e.st.Mode & unix.S_IFMT, fd: -1}
+		if n.isDir() {
+			fd, err := openFolder(dir, e)
+			if err != nil {
+				return nil, err
+			}
+			n.fd = fd
+		}
+		t.last++
+		t.byID[n.id], t.byInode[key] = n, n
+	}
+	n.lookups++
+	if !n.isDir() {
+		t.addLink(n, dir, e)
+	}
+	return n, nil
+}
+
+// openFolder opens the folder e, which may have been replaced since e was found.
+func openFolder(dir *node, e *entry) (int, error) {
+	fd, err := unix.Openat(dir.fd, e.backing, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || inodeOf(&st) != inodeOf(&e.st) {
+		unix.Close(fd)
+		return -1, unix.ESTALE
+	}
+	return fd, nil
+}
+
+// addLink notes that n is to be found under e.backing in dir. Names that others
+// took away behind the mount's back are dropped when they outnumber the true ones.
+func (t *nodes) addLink(n, dir *node, e *entry) {
+	l := link{dir, e.backing}
+	if slices.Contains(n.links, l) {
+		return
+	}
+	if len(n.links) >= 4 && uint64(len(n.links)) > 2*uint64(e.st.Nlink) {
+		for _, l := range slices.Clone(n.links) {
+			var st unix.Stat_t
+			if !n.foundAt(l, &st) {
+				t.dropLink(n, l)
+			}
+		}
+	}
+	n.links = append(n.links, l)
+	dir.held++
+}
+
+// dropLink forgets that n is to be found at l.
+func (t *nodes) dropLink(n *node, l link) {
+	if i := slices.Index(n.links, l); i >= 0 {
+		n.links = slices.Delete(n.links, i, i+1)
+		l.dir.held--
+		t.reap(l.dir)
+	}
+}
+
+// foundAt tells whether n still is at l, and fills st.
+func (n *node) foundAt(l link, st *unix.Stat_t) bool {
+	err := unix.Fstatat(l.dir.fd, l.name, st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && inodeOf(st) == n.inode
+}
+
+// forget takes back lookups of node id.
+func (t *nodes) forget(id, lookups uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.byID[id]; n != nil && id != 1 {
+		n.lookups -= min(lookups, n.lookups)
+		t.reap(n)
+	}
+}
+
+// reap drops n when neither the kernel nor another node needs it.
+func (t *nodes) reap(n *node) {
+	if n.lookups > 0 || n.held > 0 || n.id == 1 || t.byID[n.id] != n {
+		return
+	}
+	delete(t.byID, n.id)
+	t.detach(n)
+	for len(n.links) > 0 {
+		t.dropLink(n, n.links[0])
+	}
+	if n.fd >= 0 {
+		unix.Close(n.fd)
+		n.fd = -1
+	}
+}
+
+// detach makes sure that a new inode with n's number becomes a new node. It is
+// called when n's last name is gone.
+func (t *nodes) detach(n *node) {
+	if t.byInode[n.shown()] == n {
+		delete(t.byInode, n.shown())
+	}
+}
+
+// hold makes sure that n is found although e, its last name, is about to go: the
+// kernel may know it and open it a moment later. It is called with mu held.
+func (t *nodes) hold(dir *node, e *entry) {
+	n := t.byInode[shown{inodeOf(&e.st), e.store}]
+	if n == nil || n.fd >= 0 || e.st.Nlink > 1 {
+		return
+	}
+	fd, err := unix.Openat(dir.fd, e.backing, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		n.fd = fd
+	}
+}
+
+// named undoes hold when n has got a name.
+func (t *nodes) named(n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n.fd >= 0 {
+		unix.Close(n.fd)
+		n.fd = -1
+	}
+}
+
+// stat fills st for a node that is not a folder and not open.
+func (t *nodes) stat(n *node, st *unix.Stat_t) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if n.fd >= 0 {
+		return unix.Fstat(n.fd, st)
+	}
+	for _, l := range n.links {
+		if n.foundAt(l, st) {
+			return nil
+		}
+	}
+	return unix.ESTALE
+}
+
+// openPath opens an O_PATH descriptor of a node that is not a folder, and returns
+// one of its names, which is empty if it has none.
+func (t *nodes) openPath(n *node) (int, string, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if n.fd >= 0 {
+		fd, err := unix.FcntlInt(uintptr(n.fd), unix.F_DUPFD_CLOEXEC, 0)
+		return fd, "", err
+	}
+	for _, l := range n.links {
+		fd, err := unix.Openat(l.dir.fd, l.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			if err == unix.ENOENT || err == unix.ENOTDIR {
+				continue
+			}
+			return -1, "", err
+		}
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && inodeOf(&st) == n.inode {
+			return fd, l.name, nil
+		}
+		unix.Close(fd)
+	}
+	return -1, "", unix.ESTALE
+}
+
+// syncNames makes the names of n durable that are newer than the last call.
+func (t *nodes) syncNames(n *node) error {
+	n.mu.Lock()
+	fresh := n.fresh
+	n.fresh = false
+	n.mu.Unlock()
+	if !fresh {
+		return nil
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, l := range n.links {
+		if err := syncFolder(l.dir.fd); err != nil {
+			n.setFresh()
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *node) setFresh() {
+	n.mu.Lock()
+	n.fresh = true
+	n.mu.Unlock()
+}
+
+// syncFolder makes the names in the folder fd, an O_PATH descriptor, durable.
+func syncFolder(fd int) error {
+	f, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(f)
+	return unix.Fsync(f)
+}
+
+// procPath is a path to what fd refers to, whatever its name is now. It leads
+// straight to the inode, so that a symbolic link is not followed (proc(5)).
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// reopen opens what the O_PATH descriptor fd refers to.
+func reopen(fd, flags int) (int, error) {
+	return unix.Open(procPath(fd), flags|unix.O_CLOEXEC, 0)
+}
+
+// reopenQuietly is reopen for reads that are no user's reads: they leave no trace
+// in the atime, where that is allowed (to the owner and root, open(2)).
+func reopenQuietly(fd, flags int) (int, error) {
+	re, err := reopen(fd, flags|unix.O_NOATIME)
+	if err == unix.EPERM {
+		re, err = reopen(fd, flags)
+	}
+	return re, err
+}

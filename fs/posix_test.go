@@ -1,0 +1,372 @@
+package fs_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/posixtest"
+	"golang.org/x/sys/unix"
+)
+
+// go-fuse's collection of promises that a POSIX file system keeps.
+func TestPosix(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(posixtest.All)) {
+		if name == "FcntlFlockLocksFile" {
+			continue // Wants locks of one process to conflict, which fcntl(2) rules out.
+		}
+		t.Run(name, func(t *testing.T) {
+			d := mountRW(t, t.TempDir())
+			posixtest.All[name](t, d.dir)
+		})
+	}
+}
+
+// Hard links show one file: what is written through one name is read through the
+// other at once, and either name may go.
+func TestHardLinks(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	a, b := d.path("a"), d.path("b")
+	f, err := os.Create(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Link(a, b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(text(1, 70_000)); err != nil {
+		t.Fatal(err)
+	}
+	same(t, b, text(1, 70_000))
+	ai, _ := os.Stat(a)
+	bi, _ := os.Stat(b)
+	if !os.SameFile(ai, bi) || ai.Sys().(*syscall.Stat_t).Nlink != 2 {
+		t.Error("the names are not two links of one file")
+	}
+	if err := os.Remove(a); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("new"), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	want := text(1, 70_000)
+	copy(want, "new")
+	same(t, b, want)
+	d.umount()
+	if got := unpack(t, filepath.Join(back, "b.lazy")); !bytes.Equal(got, want) {
+		t.Error("the store differs")
+	}
+}
+
+// A file that is unlinked, or renamed over, while open works on, and leaves nothing
+// behind.
+func TestUnlinkedOpen(t *testing.T) {
+	for _, how := range []string{"unlink", "rename over"} {
+		t.Run(how, func(t *testing.T) {
+			back := t.TempDir()
+			d := mountRW(t, back)
+			f, err := os.OpenFile(d.path("f"), os.O_RDWR|os.O_CREATE, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			f.Write(text(1, 30_000))
+			if how == "unlink" {
+				err = os.Remove(d.path("f"))
+			} else {
+				write(t, d.path("g"), []byte("g"))
+				err = os.Rename(d.path("g"), d.path("f"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt(text(2, 50_000), 10_000); err != nil {
+				t.Error(err)
+			}
+			if err := f.Truncate(55_000); err != nil {
+				t.Error(err)
+			}
+			if err := f.Chmod(0o640); err != nil {
+				t.Error(err)
+			}
+			if err := f.Sync(); err != nil {
+				t.Error(err)
+			}
+			got := make([]byte, 60_000)
+			n, err := f.ReadAt(got, 0)
+			want := append(text(1, 10_000), text(2, 45_000)...)
+			if err != io.EOF || !bytes.Equal(got[:n], want) {
+				t.Errorf("read %d bytes, %v, want %d", n, err, len(want))
+			}
+			st, err := f.Stat()
+			if err != nil || st.Size() != 55_000 || st.Mode() != 0o640 {
+				t.Errorf("stat: %v, %v", st, err)
+			}
+			f.Close()
+			d.umount()
+			if how == "unlink" && len(names(t, back)) != 0 {
+				t.Errorf("left behind: %q", names(t, back))
+			}
+		})
+	}
+}
+
+// Appends through two handles never overwrite each other.
+func TestAppend(t *testing.T) {
+	d := mountRW(t, t.TempDir())
+	const writers, lines = 4, 200
+	var group sync.WaitGroup
+	for w := range writers {
+		group.Go(func() {
+			f, err := os.OpenFile(d.path("log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			for i := range lines {
+				if _, err := fmt.Fprintf(f, "%d %04d\n", w, i); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	got, err := os.ReadFile(d.path("log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := bytes.SplitAfter(got, []byte("\n"))
+	next := [writers]int{}
+	for _, line := range all[:len(all)-1] {
+		var w, i int
+		if _, err := fmt.Sscanf(string(line), "%d %04d\n", &w, &i); err != nil || next[w] != i {
+			t.Fatalf("line %q out of order", line)
+		}
+		next[w]++
+	}
+	if len(all)-1 != writers*lines {
+		t.Errorf("%d lines, want %d", len(all)-1, writers*lines)
+	}
+}
+
+// Data and holes are found where they are, st_blocks tells what is stored, and a
+// punched hole gives its space back.
+func TestHoles(t *testing.T) {
+	d := mountRW(t, t.TempDir())
+	f, err := os.Create(d.path("sparse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const mib = 1 << 20
+	if err := f.Truncate(64 * mib); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(text(1, mib), 8*mib); err != nil {
+		t.Fatal(err)
+	}
+	seek := func(off int64, whence int, want int64) {
+		t.Helper()
+		if got, err := unix.Seek(int(f.Fd()), off, whence); err != nil || got != want {
+			t.Errorf("lseek(%#x, %d): %#x, %v, want %#x", off, whence, got, err, want)
+		}
+	}
+	seek(0, unix.SEEK_HOLE, 0)
+	seek(0, unix.SEEK_DATA, 8*mib)
+	seek(8*mib, unix.SEEK_HOLE, 9*mib)
+	if _, err := unix.Seek(int(f.Fd()), 9*mib, unix.SEEK_DATA); err != unix.ENXIO {
+		t.Errorf("SEEK_DATA past the last: %v, want %v", err, unix.ENXIO)
+	}
+	f.Sync()
+	blocks := func() int64 {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks * 512
+	}
+	if b := blocks(); b == 0 || b > mib {
+		t.Errorf("%d bytes stored for 1 MiB of text in 64 MiB", b)
+	}
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 8*mib, mib); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_DATA); err != unix.ENXIO {
+		t.Errorf("SEEK_DATA with nothing left: %v, want %v", err, unix.ENXIO)
+	}
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, 4096); err != unix.EOPNOTSUPP {
+		t.Errorf("FALLOC_FL_COLLAPSE_RANGE: %v, want %v", err, unix.EOPNOTSUPP)
+	}
+}
+
+// Times that a user sets stay, whatever is written to disk later; a write sets them
+// anew; modes, owners and extended attributes are the backing file's.
+func TestAttributes(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: 50 * time.Millisecond})
+	path, stored := d.path("f"), filepath.Join(back, "f.lazy")
+	write(t, path, text(1, 40_000))
+	when := time.Date(2001, 2, 3, 4, 5, 6, 789, time.UTC)
+	if err := os.Chtimes(path, when, when); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o4751); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 1234, 5678); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(path, "user.test", []byte("value"), 0); err != nil {
+		t.Fatal(err)
+	}
+	check := func(path string) {
+		t.Helper()
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Mtim.Nano() != when.UnixNano() || st.Atim.Nano() != when.UnixNano() {
+			t.Errorf("%s: times %v %v, want %v", path, st.Atim, st.Mtim, when)
+		}
+		// chown(2) clears the set-user-ID bit.
+		if st.Mode&0o7777 != 0o751 || st.Uid != 1234 || st.Gid != 5678 {
+			t.Errorf("%s: mode %o, owner %d:%d", path, st.Mode, st.Uid, st.Gid)
+		}
+		var buf [16]byte
+		if n, err := unix.Getxattr(path, "user.test", buf[:]); err != nil || string(buf[:n]) != "value" {
+			t.Errorf("%s: xattr %q, %v", path, buf[:max(n, 0)], err)
+		}
+	}
+	check(path)
+	until(t, "the store is synced", func() bool {
+		f, err := os.Open(stored)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	})
+	check(path)
+	check(stored)
+	d.umount()
+	check(stored)
+	d = mountRW(t, back)
+	path = filepath.Join(d.dir, "f")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(path)
+	if _, err := f.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if st, err := os.Stat(path); err != nil || time.Since(st.ModTime()) > time.Minute {
+		t.Errorf("mtime after a write: %v, %v", st.ModTime(), err)
+	}
+}
+
+// A file belongs to who creates it, and in a folder with the set-group-ID bit to
+// the folder's group.
+func TestCreatedOwner(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, AllowOther: true})
+	if err := os.Chmod(d.dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	openUp(t, back)
+	openUp(t, d.dir)
+	if err := os.Mkdir(d.path("shared"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(d.path("shared"), 0, 77); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(d.path("shared"), 0o777|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	as(t, 4321, 4322, d.dir, "umask 027; touch f; mkdir dir shared/dir; ln -s f link; mkfifo pipe; touch shared/f")
+	for name, want := range map[string][3]uint32{
+		"f": {0o100640, 4321, 4322}, "dir": {0o040750, 4321, 4322}, "link": {0o120777, 4321, 4322},
+		"pipe": {0o010640, 4321, 4322}, "shared/f": {0o100640, 4321, 77}, "shared/dir": {0o042750, 4321, 77},
+	} {
+		var st unix.Stat_t
+		if err := unix.Lstat(d.path(name), &st); err != nil {
+			t.Error(err)
+		}
+		if got := [3]uint32{st.Mode, st.Uid, st.Gid}; got != want {
+			t.Errorf("%s: mode and owner %o %d %d, want %o %d %d", name, got[0], got[1], got[2], want[0], want[1], want[2])
+		}
+	}
+	write(t, d.path("secret"), []byte("x"))
+	if err := os.Chmod(d.path("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	as(t, 4321, 4322, d.dir, "! cat secret 2>/dev/null")
+}
+
+// A mount of one store shows one file, which a read-write mount can change.
+func TestSingleStore(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "image.lazy")
+	pack(t, path, text(1, 300_000))
+	d := mountRO(t, path)
+	if got := names(t, d.dir); len(got) != 1 || got[0] != "image" {
+		t.Errorf("mount shows %q, want image", got)
+	}
+	same(t, d.path("image"), text(1, 300_000))
+	if err := os.WriteFile(d.path("image"), nil, 0); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("write on a read-only mount: %v, want %v", err, syscall.EROFS)
+	}
+	d.umount()
+	d = mountRW(t, path)
+	f, err := os.OpenFile(d.path("image"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteAt([]byte("changed"), 100_000)
+	f.Close()
+	for name, err := range map[string]error{
+		"create": os.WriteFile(d.path("new"), nil, 0o644),
+		"remove": os.Remove(d.path("image")),
+		"mkdir":  os.Mkdir(d.path("dir"), 0o755),
+		"rename": os.Rename(d.path("image"), d.path("other")),
+		"chmod":  os.Chmod(d.dir, 0o700),
+	} {
+		if !errors.Is(err, syscall.EPERM) {
+			t.Errorf("%s: %v, want %v", name, err, syscall.EPERM)
+		}
+	}
+	d.umount()
+	want := text(1, 300_000)
+	copy(want[100_000:], "changed")
+	if got := unpack(t, path); !bytes.Equal(got, want) {
+		t.Error("the store differs")
+	}
+}
+
+// A folder can't be mounted inside of itself.
+func TestMountInside(t *testing.T) {
+	back := t.TempDir()
+	dir := filepath.Join(back, "a", "b")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := runDaemon(mountSpec{Source: back, Dir: dir})
+	if err == nil || !bytes.Contains(out, []byte("inside")) {
+		t.Errorf("mount: %v: %s", err, out)
+	}
+}

@@ -1,0 +1,163 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Rename is renameat2(2).
+func (m *mount) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	r := renaming{m: m, flags: uint(in.Flags)}
+	if err := r.prepare(in, oldName, newName); err != nil {
+		return status(err)
+	}
+	if r.flags&unix.RENAME_EXCHANGE != 0 {
+		return status(r.exchange())
+	}
+	return status(r.replace())
+}
+
+// A renaming is one rename: from becomes what has backing name target in toDir, and
+// takes the place of to if that exists.
+type renaming struct {
+	m              *mount
+	flags          uint
+	fromDir, toDir *node
+	from, to       entry
+	exists         bool // to
+	target         string
+}
+
+func (r *renaming) prepare(in *fuse.RenameIn, oldName, newName string) (err error) {
+	if r.flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
+		return unix.EINVAL
+	}
+	if r.fromDir, err = r.m.folderFor(in.NodeId); err != nil {
+		return err
+	}
+	if r.toDir, err = r.m.folderFor(in.Newdir); err != nil {
+		return err
+	}
+	if r.from, err = r.m.find(r.fromDir, oldName); err != nil {
+		return err
+	}
+	r.target = newName
+	if r.from.store {
+		var ok bool
+		if r.target, ok = storeName(newName); !ok {
+			return unix.ENAMETOOLONG
+		}
+	}
+	r.to, err = r.m.find(r.toDir, newName)
+	if err != nil && err != unix.ENOENT {
+		return err
+	}
+	r.exists = err == nil
+	return nil
+}
+
+// replace commits first, so that what is under the new name after the death of
+// this process is whole.
+func (r *renaming) replace() error {
+	if r.exists && r.flags&unix.RENAME_NOREPLACE != 0 {
+		return unix.EEXIST
+	}
+	key := shown{inodeOf(&r.from.st), r.from.store}
+	if f := r.m.files.get(key); f != nil {
+		defer r.m.files.release(f)
+		if err := f.commit(); err != nil {
+			return err
+		}
+		defer f.touched(nil)
+	}
+	if err := r.move(key); err != nil {
+		return err
+	}
+	if r.exists {
+		r.m.lostName(&r.to)
+	}
+	return nil
+}
+
+func (r *renaming) move(key shown) error {
+	t := r.m.nodes
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	inPlace := r.exists && r.to.backing == r.target
+	if r.exists {
+		t.hold(r.toDir, &r.to)
+	}
+	if err := renameAt(r.fromDir.fd, r.from.backing, r.toDir.fd, r.target, inPlace); err != nil {
+		return err
+	}
+	if r.exists {
+		// A store and a plain file of one name lie side by side: the new one
+		// comes first, so that the name never shows nothing.
+		if !inPlace {
+			if err := unix.Unlinkat(r.toDir.fd, r.to.backing, 0); err != nil {
+				return err
+			}
+		}
+		t.unlinked(r.toDir, &r.to)
+	}
+	if n := t.byInode[key]; n != nil {
+		n.setFresh()
+		if !n.isDir() {
+			t.addLink(n, r.toDir, &entry{backing: r.target, st: r.from.st})
+			t.dropLink(n, link{r.fromDir, r.from.backing})
+		}
+	}
+	return nil
+}
+
+// renameAt renames and, unless replace is set, fails with EEXIST rather than
+// replace something that the mount does not show under the new name.
+func renameAt(fromDir int, from string, toDir int, to string, replace bool) error {
+	if replace {
+		return unix.Renameat2(fromDir, from, toDir, to, 0)
+	}
+	err := unix.Renameat2(fromDir, from, toDir, to, unix.RENAME_NOREPLACE)
+	if err != unix.EINVAL {
+		return err
+	}
+	// The backing file system may not know the flag (rename(2)).
+	var st unix.Stat_t
+	if err := unix.Fstatat(toDir, to, &st, unix.AT_SYMLINK_NOFOLLOW); err != unix.ENOENT {
+		return unix.EEXIST
+	}
+	return unix.Renameat2(fromDir, from, toDir, to, 0)
+}
+
+// exchange swaps two names. A store and something else can't change places, since
+// their backing names differ.
+func (r *renaming) exchange() error {
+	if !r.exists {
+		return unix.ENOENT
+	}
+	back := r.from.backing
+	if r.target != r.to.backing || r.from.store != r.to.store {
+		return unix.EINVAL
+	}
+	t := r.m.nodes
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := unix.Renameat2(r.fromDir.fd, back, r.toDir.fd, r.target, unix.RENAME_EXCHANGE); err != nil {
+		return err
+	}
+	t.moved(&r.from, link{r.fromDir, back}, link{r.toDir, r.target})
+	t.moved(&r.to, link{r.toDir, r.target}, link{r.fromDir, back})
+	return nil
+}
+
+// moved notes that e has changed its place. It is called with mu held.
+func (t *nodes) moved(e *entry, from, to link) {
+	n := t.byInode[shown{inodeOf(&e.st), e.store}]
+	if n == nil {
+		return
+	}
+	n.setFresh()
+	if !n.isDir() {
+		t.addLink(n, to.dir, &entry{backing: to.name, st: e.st})
+		t.dropLink(n, from)
+	}
+}

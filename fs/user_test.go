@@ -1,0 +1,103 @@
+package fs_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// runDaemon runs a daemon that is expected to end by itself.
+func runDaemon(spec mountSpec) ([]byte, error) {
+	arg, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), daemonEnv+"="+string(arg))
+	return cmd.CombinedOutput()
+}
+
+// as runs a shell script as another user.
+func as(t *testing.T, uid, gid uint32, dir, script string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-ec", script)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("as user %d: %s: %v\n%s", uid, script, err, out)
+	}
+}
+
+// openUp lets other users through the folders above dir that the test made.
+func openUp(t *testing.T, dir string) {
+	t.Helper()
+	for at := filepath.Dir(dir); at != "/" && at != os.TempDir(); at = filepath.Dir(at) {
+		if err := os.Chmod(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// An ordinary user mounts through fusermount3, works there, and unmounts.
+func TestOrdinaryUser(t *testing.T) {
+	const nobody = 65534
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		t.Fatal("fusermount3 is not installed (Debian package fuse3)")
+	}
+	letUsersMount(t)
+	back, dir := t.TempDir(), t.TempDir()
+	for _, path := range []string{back, dir} {
+		openUp(t, path)
+		if err := os.Chown(path, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec := mountSpec{Source: back, Dir: dir, Writable: true}
+	user := &syscall.Credential{Uid: nobody, Gid: nobody}
+	d := startCopy(t, spec, user)
+	as(t, nobody, nobody, dir, "seq 20000 > numbers; mkdir sub; mv numbers sub/n; chmod 600 sub/n; ln -s sub/n link; tail -n 1 link | grep -qx 20000")
+	as(t, nobody, nobody, "/", "fusermount3 -u "+dir)
+	d.wait()
+	if got := unpack(t, filepath.Join(back, "sub", "n.lazy")); !bytes.HasSuffix(got, []byte("\n20000\n")) {
+		t.Error("the store is not what was written")
+	}
+	d = startCopy(t, spec, user)
+	as(t, nobody, nobody, dir, "tail -n 1 link | grep -qx 20000")
+	d.terminate()
+}
+
+// startCopy is start with a copy of the test binary that other users can run.
+func startCopy(t *testing.T, spec mountSpec, user *syscall.Credential) *daemon {
+	t.Helper()
+	dir := t.TempDir()
+	openUp(t, dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "daemon")
+	if err := os.WriteFile(program, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return startProgram(t, program, spec, user)
+}
+
+// letUsersMount gives /dev/fuse the mode that udev gives it, for the test.
+func letUsersMount(t *testing.T) {
+	t.Helper()
+	st, err := os.Stat("/dev/fuse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod("/dev/fuse", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod("/dev/fuse", st.Mode().Perm()) })
+}
