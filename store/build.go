@@ -1,0 +1,105 @@
+package store
+
+import (
+	"os"
+)
+
+// A builder fills a new store from its beginning to its end, without the
+// bookkeeping that a change of an existing one needs: nothing is committed until
+// all is there, and memory does not grow with the number of frames.
+type builder struct {
+	s      *Store
+	leaves int // frames since the index was last written
+}
+
+// framesPerFlush is how many frames a builder adds before it writes the index.
+const framesPerFlush = 64 * fanout
+
+// newBuilder makes a store in the empty file f, which stays the caller's.
+func newBuilder(f *os.File, sb *superblock) (*builder, error) {
+	if err := lockWriter(f); err != nil {
+		return nil, err
+	}
+	s, err := makeDisk(fileDisk{f}, f, sb, Options{})
+	if err != nil {
+		return nil, err
+	}
+	s.borrowed = true
+	s.changed = nil
+	return &builder{s: s}, nil
+}
+
+// A batch is frames one behind the other in their stored form.
+type batch struct {
+	stored []byte       // extents of the frames on disk, each rounded up to units
+	frames []frameEntry // their offsets count from the beginning of stored
+}
+
+// add appends the stored form of frame n, b, to the batch; k is kindZero for a
+// frame that needs none. b's header is filled in already.
+func (t *batch) add(n int64, b []byte, k kind, plain int, sum uint32) {
+	if k == kindZero {
+		t.frames = append(t.frames, frameEntry{n, entry{info: uint64(kindZero) << 32}})
+		return
+	}
+	e := newEntry(int64(len(t.stored)), len(b)-frameHeadLen, k, plain, sum)
+	t.frames = append(t.frames, frameEntry{n, e})
+	t.stored = append(t.stored, b...)
+	for len(t.stored)%unit != 0 {
+		t.stored = append(t.stored, 0)
+	}
+}
+
+// append writes a batch with one write.
+func (w *builder) append(t *batch) error {
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.loadSpace(); err != nil {
+		return err
+	}
+	var base int64
+	if len(t.stored) > 0 {
+		base = s.space.alloc(int64(len(t.stored)))
+		s.unsynced = true
+		if _, err := s.d.WriteAt(t.stored, base); err != nil {
+			return err
+		}
+	}
+	for _, f := range t.frames {
+		e := f.entry
+		if e.onDisk() {
+			e.place += uint64(base/unit) << 20
+		}
+		if err := s.setEntry(f.number, e); err != nil {
+			return err
+		}
+	}
+	w.leaves += len(t.frames)
+	if w.leaves < framesPerFlush {
+		return nil
+	}
+	w.leaves = 0
+	return s.idx.flush(s.writeNode, s.dropNode)
+}
+
+// finish makes the store, of size plain bytes, durable and closes it.
+func (w *builder) finish(size int64) (Info, error) {
+	s := w.s
+	s.size = size
+	if s.changed == nil {
+		if err := s.checkpoint(true, size); err != nil {
+			return Info{}, err
+		}
+		s.changed = map[int64]struct{}{}
+	}
+	s.changes = len(s.dirty) > 0
+	if err := s.finish(); err != nil {
+		return Info{}, err
+	}
+	if err := s.f.Sync(); err != nil {
+		return Info{}, err
+	}
+	info, err := s.Info()
+	return info, firstError(err, s.Discard())
+}

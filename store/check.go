@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// checkBatch is the number of frames that Check verifies in parallel.
+const checkBatch = 256
+
+// Check reads everything that the store's generation names and verifies it:
+// superblocks, index, checksums and headers of frames, that each decodes to what
+// it should, that no two share bytes, and that the sums are right. It calls
+// report for each damage, in the order of plain offsets, from one goroutine.
+// progress, when not nil, is called now and then with the plain bytes passed and
+// the size. The error says why Check could not go on; damage is none.
+func (s *Store) Check(ctx context.Context, report func(*DamageError), progress func(done, total int64)) error {
+	c := &checker{s: s, report: report}
+	if err := c.superblocks(); err != nil {
+		return err
+	}
+	next, end := int64(0), s.frameCount(s.Size())
+	for next < end {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var err error
+		if next, err = c.frames(next, end); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(min(next<<s.shift, s.Size()), s.Size())
+		}
+	}
+	return c.whole()
+}
+
+type checker struct {
+	s      *Store
+	report func(*DamageError)
+	found  bool
+}
+
+// damage reports err if it is damage, and returns it otherwise.
+func (c *checker) damage(err error) error {
+	var d *DamageError
+	if err == nil || !errors.As(err, &d) {
+		return err
+	}
+	if d.Path == "" {
+		d.Path = c.s.Path()
+	}
+	c.found = true
+	c.report(d)
+	return nil
+}
+
+// superblocks checks that a superblock which was there when the other was made a
+// copy of it is still there.
+func (c *checker) superblocks() error {
+	s := c.s
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return os.ErrClosed
+	}
+	if !s.sb.copied {
+		return nil
+	}
+	size, err := s.d.Size()
+	if err != nil {
+		return err
+	}
+	var b [slotLen]byte
+	off := int64(1-s.slot) * slotLen
+	if _, err := s.d.ReadAt(b[:], off); err != nil {
+		return c.damage(readError(err, "superblock", off))
+	}
+	_, err = decodeSuperblock(b[:], off, size)
+	if errors.Is(err, ErrNotStore) {
+		err = damagef("superblock", off, "no magic found, want %q", magic)
+	}
+	return c.damage(err)
+}
+
+// frames verifies the next frames from number next on and returns where to go on.
+func (c *checker) frames(next, end int64) (int64, error) {
+	s := c.s
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return 0, os.ErrClosed
+	}
+	var numbers []int64
+	var entries []entry
+	from := next
+	if next == 0 && s.inline.data != nil {
+		e, _ := s.entryOf(0)
+		numbers, entries, from = append(numbers, 0), append(entries, e), 1
+	}
+	scanned := s.idx.scan(from, end, func(n int64, e entry) bool {
+		numbers, entries = append(numbers, n), append(entries, e)
+		return len(numbers) < checkBatch
+	})
+	if err := c.verify(numbers, entries); err != nil {
+		return 0, err
+	}
+	var bad *DamageError
+	if errors.As(scanned, &bad) && bad.Plain.Len > 0 {
+		next = s.frameOf(bad.Plain.Off + bad.Plain.Len)
+		return next, c.damage(s.blame(scanned, 0))
+	}
+	if scanned != nil {
+		return 0, scanned
+	}
+	if len(numbers) < checkBatch {
+		return end, nil
+	}
+	return numbers[len(numbers)-1] + 1, nil
+}
+
+// verify decodes frames in parallel and reports the damaged ones in order.
+func (c *checker) verify(numbers []int64, entries []entry) error {
+	s := c.s
+	errs := make([]error, len(numbers))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	const step = 16
+	for at := 0; at < len(numbers); at += step {
+		g.Go(func() error {
+			b := s.plains.get(s.frameSize)
+			defer s.plains.put(b)
+			for i := at; i < min(at+step, len(numbers)); i++ {
+				switch k := entries[i].kind(); {
+				case k == kindInline || entries[i].onDisk():
+					errs[i] = s.decodeFrame(numbers[i], entries[i], b.b[:s.frameSize])
+				default:
+					errs[i] = s.blame(checkFrameEntry(entries[i], numbers[i], s.frameSize, maxFileSize), numbers[i])
+				}
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	for _, err := range errs {
+		if err := c.damage(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whole checks what concerns the index as a whole: that no extents overlap, and
+// that the superblock's sums are right. A damaged index is not asked.
+func (c *checker) whole() error {
+	s := c.s
+	if c.found {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var used []extent
+	var frames, stored int64
+	err := s.idx.scan(0, maxFrameNumber+1, func(_ int64, e entry) bool {
+		if e.onDisk() {
+			used = append(used, e.extent())
+			frames++
+			stored += e.extent().len
+		}
+		return true
+	})
+	if err != nil {
+		return c.damage(s.blame(err, 0))
+	}
+	if s.space == nil { // A writer's index on disk may be older than its frames.
+		err = s.idx.nodes(func(_ int64, e entry) error {
+			used = append(used, e.extent())
+			return nil
+		})
+		if err != nil {
+			return c.damage(s.blame(err, 0))
+		}
+	}
+	if _, err := newAllocator(dataStart, used); err != nil {
+		return c.damage(damagef("index", s.idx.at.off(), "%v", err))
+	}
+	if frames != s.frames || stored != s.stored {
+		return c.damage(damagef("superblock", int64(s.slot)*slotLen+120, "counts %d frames of %d bytes, found %d of %d",
+			s.frames, s.stored, frames, stored))
+	}
+	return nil
+}

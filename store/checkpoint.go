@@ -1,0 +1,182 @@
+package store
+
+import "fmt"
+
+// checkpoint writes the index and a superblock that names it: the next
+// generation, with an empty log. The caller holds gate alone.
+func (s *Store) checkpoint(wait bool, size int64) error {
+	sb, err := s.writeIndex(size)
+	if err != nil {
+		return fmt.Errorf("write index: %w", err)
+	}
+	if s.unsynced {
+		// A superblock may not become durable before what it names.
+		if err := s.datasync(); err != nil {
+			return err
+		}
+	}
+	if err := s.writeSuperblock(sb); err != nil {
+		return err
+	}
+	if wait {
+		return s.datasync()
+	}
+	return nil
+}
+
+// writeIndex writes the changed nodes of the index and returns the superblock
+// that is to follow.
+func (s *Store) writeIndex(size int64) (*superblock, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.loadSpace(); err != nil {
+		return nil, err
+	}
+	if err := s.idx.flush(s.writeNode, s.dropNode); err != nil {
+		return nil, err
+	}
+	end, err := s.liveEnd()
+	if err != nil {
+		return nil, err
+	}
+	sb := s.sb
+	sb.gen, sb.size, sb.copied = s.gen+1, size, false
+	sb.codec, sb.level = s.codec.ID(), int8(s.level)
+	sb.depth, sb.root = uint8(s.idx.depth()), s.idx.at
+	sb.frames, sb.stored, sb.end = s.frames, s.stored, end
+	sb.inline, sb.inlineKind, sb.inlinePlain = s.inline.data, s.inline.kind, s.inline.plain
+	sb.logOff, sb.logSeed = s.space.alloc(logBlockLen), newSeed()
+	return &sb, nil
+}
+
+// writeNode writes one index node. The caller holds mu.
+func (s *Store) writeNode(n *node, payload []byte) (entry, error) {
+	b := make([]byte, roundUp(int64(frameHeadLen+len(payload)), unit))
+	copy(b[frameHeadLen:], payload)
+	k := kindNode + kind(n.level)
+	sum := putFrameHead(b[:frameHeadLen+len(payload)], s.idSum, k, n.first, s.gen+1)
+	e := newEntry(s.space.alloc(int64(len(b))), len(payload), k, len(payload), sum)
+	s.unsynced = true
+	if _, err := s.d.WriteAt(b, e.off()); err != nil {
+		s.freeNow(e.extent())
+		return entry{}, err
+	}
+	return e, nil
+}
+
+// dropNode gives up the old form of an index node, which the superblock on disk
+// goes on naming, unless the store is just being made.
+func (s *Store) dropNode(old entry) {
+	if s.changed == nil {
+		s.freeNow(old.extent())
+		return
+	}
+	s.nodeLimbo = append(s.nodeLimbo, old.extent())
+}
+
+// liveEnd is the first byte behind everything that the next superblock names. It
+// leaves out what will be free then: the file may be cut there before the next
+// one is written.
+func (s *Store) liveEnd() (int64, error) {
+	doomed := s.doomed()
+	for _, l := range s.limbo {
+		doomed = append(doomed, l.extent)
+	}
+	for _, e := range doomed {
+		s.space.free(e)
+	}
+	end := s.space.end()
+	for _, e := range doomed {
+		if err := s.space.claim(e); err != nil {
+			return 0, err
+		}
+	}
+	return end, nil
+}
+
+// doomed lists what only the superblock on disk and its log name.
+func (s *Store) doomed() []extent {
+	gone := append([]extent(nil), s.nodeLimbo...)
+	for _, off := range s.logBlocks {
+		gone = append(gone, extent{off, logBlockLen})
+	}
+	gone = append(gone, extent{s.logNext, logBlockLen})
+	if s.logRun.len > 0 {
+		gone = append(gone, s.logRun)
+	}
+	return gone
+}
+
+// writeSuperblock makes sb the newest superblock. It overwrites the older of the
+// two, but not while that is the only one known to be durable.
+func (s *Store) writeSuperblock(sb *superblock) error {
+	s.mu.RLock()
+	slot := s.slot
+	if s.slotDurable {
+		slot = 1 - slot
+	}
+	s.mu.RUnlock()
+	if err := s.writeSlot(sb, slot); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.freeNow(extent{sb.logOff, logBlockLen})
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.doomed() {
+		s.limbo = append(s.limbo, limboExtent{sb.gen, e})
+	}
+	s.nodeLimbo, s.logBlocks, s.logRun = nil, nil, extent{}
+	s.sb, s.slot, s.slotDurable, s.twins = *sb, slot, false, false
+	s.logNext, s.logSeed = sb.logOff, sb.logSeed
+	s.committed()
+	return nil
+}
+
+func (s *Store) writeSlot(sb *superblock, slot int) error {
+	var b [slotLen]byte
+	sb.encode(b[:])
+	if _, err := s.d.WriteAt(b[:], int64(slot)*slotLen); err != nil {
+		return fmt.Errorf("write superblock: %w", err)
+	}
+	return nil
+}
+
+// finish commits, leaves the store without a log, gives free space back and makes
+// both superblocks say the same, so that damage to one never shows an older state.
+func (s *Store) finish() error {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if err := s.commit(true); err != nil {
+		return err
+	}
+	if len(s.logBlocks) > 0 {
+		if err := s.checkpoint(true, s.Size()); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.space != nil && len(s.limbo) == 0 {
+		// Nothing more is going to be written: the room for the log is free, too.
+		s.freeNow(extent{s.logNext, logBlockLen})
+		s.punchFree(true)
+	}
+	return s.copySlot()
+}
+
+// copySlot makes the other superblock a copy of the newest one, which is durable.
+// The caller holds mu.
+func (s *Store) copySlot() error {
+	if s.twins {
+		return nil
+	}
+	sb := s.sb
+	sb.copied = true
+	if err := s.writeSlot(&sb, 1-s.slot); err != nil {
+		return err
+	}
+	s.twins = true
+	return nil
+}

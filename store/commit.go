@@ -1,0 +1,275 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Commit makes everything written one new generation, without waiting for the
+// disk: it survives the death of this process, not a power cut. Writes that go
+// on meanwhile belong to the next one.
+func (s *Store) Commit() error {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	return s.commit(false)
+}
+
+// Sync is Commit and waits until the generation survives a power cut. When it
+// fails for want of space everything is kept and it may be called again. After a
+// failed fdatasync nobody knows what the disk holds: every later call fails, too.
+func (s *Store) Sync() error {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	return s.commit(true)
+}
+
+// commit writes a commit record, or a checkpoint where one is due. The caller
+// holds gate alone.
+func (s *Store) commit(wait bool) error {
+	state, err := s.freeze()
+	if err != nil {
+		return err
+	}
+	if err := s.flushFrozen(state); err != nil {
+		s.markChanged()
+		return err
+	}
+	switch {
+	case !state.changes:
+		if wait {
+			return s.datasync()
+		}
+		return nil
+	case s.logIsFull() || s.inline.data != nil || s.sb.inline != nil:
+		err = s.checkpoint(wait, state.size)
+	default:
+		err = s.appendLog(wait, state.size)
+	}
+	if err != nil {
+		s.markChanged()
+	}
+	return err
+}
+
+func (s *Store) markChanged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes = true
+}
+
+// A frozenState is what one commit is to hold.
+type frozenState struct {
+	size    int64
+	changes bool
+	frames  []int64 // those that wait in memory, in order
+}
+
+// freeze takes the state of this instant: what is written from now on belongs to
+// the next commit.
+func (s *Store) freeze() (frozenState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return frozenState{}, err
+	}
+	if s.inline.data != nil && s.size > int64(s.frameSize) {
+		// Frame 0 no longer fits into the superblock's store.
+		if _, err := s.dirtyFrame(0, false); err != nil {
+			return frozenState{}, err
+		}
+	}
+	state := frozenState{s.size, s.changes, slices.Sorted(maps.Keys(s.dirty))}
+	s.frozen, s.dirty = s.dirty, s.frozen
+	s.queue = s.queue[:0]
+	s.changes = false
+	return state, nil
+}
+
+// flushFrozen compresses the frozen frames on all cores. Those that can't be
+// written wait again.
+func (s *Store) flushFrozen(state frozenState) error {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, n := range state.frames {
+		g.Go(func() error {
+			s.mu.RLock()
+			d := s.frozen[n]
+			s.mu.RUnlock()
+			plain := d.plain.b[:min(int64(s.frameSize), state.size-n<<s.shift)]
+			err := s.putFrozen(n, plain, state.size)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.thaw(n, err)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// putFrozen puts a frame where it belongs: into the superblock if it is the only
+// one and small enough, otherwise into the file.
+func (s *Store) putFrozen(n int64, plain []byte, size int64) error {
+	if n > 0 {
+		return s.putFrame(n, plain, false)
+	}
+	inline, err := s.compressInline(plain, size)
+	if err != nil {
+		return err
+	}
+	if inline.data == nil {
+		if err := s.putFrame(n, plain, false); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inline = inline
+	if inline.data == nil || s.idx.root == nil {
+		return nil
+	}
+	if err := s.loadSpace(); err != nil {
+		return err
+	}
+	return s.clearFrames(0, 1)
+}
+
+// compressInline returns frame 0 as the superblock can hold it, without data
+// when it can't.
+func (s *Store) compressInline(plain []byte, size int64) (inlineFrame, error) {
+	if size > int64(s.frameSize) {
+		return inlineFrame{}, nil
+	}
+	b := s.storeds.get(frameHeadLen + s.frameSize + unit)
+	defer s.storeds.put(b)
+	stored, k, err := s.encode(b.b, plain)
+	if err != nil || len(stored) > frameHeadLen+inlineMax {
+		return inlineFrame{}, err
+	}
+	data := slices.Clone(stored[frameHeadLen:])
+	return inlineFrame{data: data, kind: k, plain: len(plain), version: nextStore.Add(1)}, nil
+}
+
+// logIsFull reports whether the commit at hand would make the log too long.
+func (s *Store) logIsFull() bool {
+	ops := len(s.changed) + len(s.cleared)
+	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks
+}
+
+// appendLog writes the changes as a commit record.
+func (s *Store) appendLog(wait bool, size int64) error {
+	s.mu.Lock()
+	blocks, places, err := s.logRecord(size)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	var b [logBlockLen]byte
+	for i := range blocks {
+		blocks[i].encode(b[:], s.idSum)
+		if _, err := s.d.WriteAt(b[:], places[i]); err != nil {
+			return fmt.Errorf("write log: %w", err)
+		}
+	}
+	last := blocks[len(blocks)-1]
+	s.mu.Lock()
+	s.logBlocks = append(s.logBlocks, places...)
+	s.logNext, s.logSeed = last.next, last.nextSeed
+	s.committed()
+	s.mu.Unlock()
+	if wait {
+		return s.datasync()
+	}
+	return nil
+}
+
+// committed makes the changes generation gen+1. The caller holds mu.
+func (s *Store) committed() {
+	s.gen++
+	s.cleared = nil
+	if s.changed != nil {
+		clear(s.changed)
+	}
+}
+
+// logRecord makes the log blocks of the changes, and finds a place for each. The
+// caller holds mu.
+func (s *Store) logRecord(size int64) ([]logBlock, []int64, error) {
+	ops, err := s.logOps()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.loadSpace(); err != nil {
+		return nil, nil, err
+	}
+	var blocks []logBlock
+	var places []int64
+	at, seed := s.logNext, s.logSeed
+	for {
+		n := min(len(ops), opsPerBlock)
+		l := logBlock{seed: seed, gen: s.gen + 1, next: s.logPlace(), nextSeed: newSeed(),
+			size: size, durable: s.durable, end: n == len(ops), ops: ops[:n]}
+		blocks, places = append(blocks, l), append(places, at)
+		if l.end {
+			return blocks, places, nil
+		}
+		at, seed, ops = l.next, l.nextSeed, ops[n:]
+	}
+}
+
+// maxLogRun bounds the room for the log that is taken at a time, so that its
+// blocks lie one behind the other.
+const maxLogRun = 16 * logBlockLen
+
+// logPlace returns room for a log block.
+func (s *Store) logPlace() int64 {
+	if s.logRun.len == 0 {
+		run := min(max(s.stored/64&^(logBlockLen-1), logBlockLen), maxLogRun)
+		s.logRun = extent{s.space.alloc(run), run}
+	}
+	at := s.logRun.off
+	s.logRun.off += logBlockLen
+	s.logRun.len -= logBlockLen
+	return at
+}
+
+// logOps lists the changes: what became a hole first, then what was set.
+func (s *Store) logOps() ([]logOp, error) {
+	ops := make([]logOp, 0, len(s.cleared)+len(s.changed))
+	for _, r := range s.cleared {
+		ops = append(ops, logOp{opClear, r.from, entry{place: uint64(r.to - r.from)}})
+	}
+	for _, n := range slices.Sorted(maps.Keys(s.changed)) {
+		e, err := s.idx.lookup(n)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, logOp{opSet, n, e})
+	}
+	return ops, nil
+}
+
+// datasync waits until generation gen survives a power cut. The caller holds
+// gate alone.
+func (s *Store) datasync() error {
+	s.mu.RLock()
+	gen, done, failed := s.gen, s.durable == s.gen && !s.unsynced, s.failed
+	s.mu.RUnlock()
+	if done || failed != nil {
+		return failed
+	}
+	err := s.d.Datasync()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.failed = fmt.Errorf("an earlier write was lost: %w", err)
+		return err
+	}
+	s.durable, s.slotDurable, s.unsynced = gen, true, false
+	s.reclaim()
+	s.punchFree(false)
+	return nil
+}

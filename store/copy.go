@@ -1,0 +1,94 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"os"
+)
+
+// copyBatch is the number of stored bytes that Copy moves at a time.
+const copyBatch = 1 << 20
+
+// Copy writes the generation that src sees, with the frames as they are stored,
+// into the empty file f, durably. f stays the caller's, and is no store when Copy
+// fails. progress, when not nil, is called now and then with the plain bytes
+// passed and the size. src may be in use; a writer's uncommitted writes are left
+// out, and its writes wait meanwhile.
+func Copy(ctx context.Context, f *os.File, src *Store, progress func(done, total int64)) error {
+	if err := copyStore(ctx, f, src, progress); err != nil {
+		return fmt.Errorf("copy %s: %w", src.Path(), err)
+	}
+	return nil
+}
+
+func copyStore(ctx context.Context, f *os.File, src *Store, progress func(done, total int64)) error {
+	src.gate.RLock()
+	defer src.gate.RUnlock()
+	src.mu.RLock()
+	defer src.mu.RUnlock()
+	if src.closed {
+		return os.ErrClosed
+	}
+	sb := src.sb
+	// The copy has its source's id, on which the frames' checksums depend.
+	sb.size, sb.depth, sb.root, sb.frames, sb.stored = 0, 0, entry{}, 0, 0
+	sb.inline, sb.inlineKind, sb.inlinePlain = nil, kindHole, 0
+	sb.gen, sb.end, sb.logOff, sb.logSeed, sb.copied = src.gen, dataStart, dataStart, newSeed(), false
+	w, err := newBuilder(f, &sb)
+	if err != nil {
+		return err
+	}
+	if err := src.copyFrames(ctx, w, progress); err != nil {
+		return firstError(err, w.s.Discard())
+	}
+	w.s.inline = src.inline
+	_, err = w.finish(src.size)
+	return err
+}
+
+func (s *Store) copyFrames(ctx context.Context, w *builder, progress func(done, total int64)) error {
+	t := &batch{}
+	var failed error
+	flush := func(n int64) error {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		err := w.append(t)
+		t.stored, t.frames = t.stored[:0], t.frames[:0]
+		if progress != nil {
+			progress(min(n<<s.shift, s.size), s.size)
+		}
+		return err
+	}
+	err := s.idx.scan(0, s.frameCount(s.size), func(n int64, e entry) bool {
+		failed = s.copyFrame(t, n, e)
+		if failed == nil && (len(t.stored) >= copyBatch || len(t.frames) >= fanout) {
+			failed = flush(n)
+		}
+		return failed == nil
+	})
+	if err = firstError(failed, s.blame(err, 0)); err != nil {
+		return err
+	}
+	return flush(s.frameCount(s.size))
+}
+
+// copyFrame adds frame n as it is stored to t.
+func (s *Store) copyFrame(t *batch, n int64, e entry) error {
+	if !e.onDisk() {
+		t.add(n, nil, kindZero, 0, 0)
+		return nil
+	}
+	b := s.storeds.get(int(e.extent().len))
+	defer s.storeds.put(b)
+	raw := b.b[:e.extent().len]
+	if err := s.readStored(raw, n, e); err != nil {
+		return err
+	}
+	raw = raw[:e.stored()]
+	if err := verifyFrame(raw, e, n, s.idSum); err != nil {
+		return s.blame(err, n)
+	}
+	t.add(n, raw, e.kind(), e.plain(), e.sum())
+	return nil
+}

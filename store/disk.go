@@ -1,0 +1,60 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A disk is what a store asks of the file that holds it. Tests put a simulated
+// one in its place, to cut the power between any two operations.
+type disk interface {
+	io.ReaderAt
+	io.WriterAt
+	Size() (int64, error)
+	Truncate(size int64) error
+	Punch(off, n int64) error // gives the space back; the bytes read as zeros
+	Datasync() error          // all finished writes survive a power cut
+}
+
+// fileDisk is a disk on an ordinary file.
+type fileDisk struct{ *os.File }
+
+func (d fileDisk) Size() (int64, error) {
+	fi, err := d.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if !fi.Mode().IsRegular() {
+		return 0, fmt.Errorf("%w: %s is not a regular file", ErrNotStore, d.Name())
+	}
+	return fi.Size(), nil
+}
+
+// Punch gives whole file-system blocks within the range back. File systems that
+// can't punch (EOPNOTSUPP) keep the space for reuse.
+func (d fileDisk) Punch(off, n int64) error {
+	err := retryEINTR(func() error {
+		return unix.Fallocate(int(d.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return os.NewSyscallError("fallocate", err)
+}
+
+func (d fileDisk) Datasync() error {
+	err := retryEINTR(func() error { return unix.Fdatasync(int(d.Fd())) })
+	return os.NewSyscallError("fdatasync", err)
+}
+
+func retryEINTR(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}

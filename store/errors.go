@@ -1,0 +1,56 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrDamaged is matched by every *DamageError.
+	ErrDamaged = errors.New("damaged store")
+	// ErrNotStore says that a file has no store's magic.
+	ErrNotStore = errors.New("not a page store")
+	// ErrVersion says that a store uses a version or features that this
+	// package does not know; the text names them.
+	ErrVersion = errors.New("store needs a newer lazyfs")
+	// ErrLocked says that another writer holds the store; the text names it.
+	ErrLocked = errors.New("store is locked")
+	// ErrReadOnly says that a change was asked of a Store opened read-only.
+	ErrReadOnly = errors.New("store is open read-only")
+	// ErrTooLarge says that an offset or size lies above MaxSize.
+	ErrTooLarge = errors.New("store would be larger than 1 EiB")
+)
+
+// A Range is Len bytes of plain data from Off.
+type Range struct{ Off, Len int64 }
+
+// A DamageError is one violation of FORMAT.md. It matches ErrDamaged.
+type DamageError struct {
+	Path   string // name of the store file as it was opened
+	Part   string // "superblock", "index", "log" or "frame 7"
+	Off    int64  // offset in the store file, in bytes
+	Detail string // what was found, and what was wanted
+	Plain  Range  // the plain bytes that can't be read; empty when not known
+}
+
+// Error says what is damaged, where, what was found and what was wanted.
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("damaged store: %s: %s at offset %#x: %s", e.Path, e.Part, e.Off, e.Detail)
+}
+
+// Is reports whether target is ErrDamaged.
+func (e *DamageError) Is(target error) bool { return target == ErrDamaged }
+
+func damagef(part string, off int64, format string, args ...any) *DamageError {
+	return &DamageError{Part: part, Off: off, Detail: fmt.Sprintf(format, args...)}
+}
+
+// withPath names the store in a damage that was found by code that knows only
+// bytes.
+func withPath(err error, path string) error {
+	if d, ok := err.(*DamageError); ok && d != nil && d.Path == "" {
+		d.Path = path
+	}
+	return err
+}

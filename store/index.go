@@ -1,0 +1,363 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	fanoutBits = 10
+	fanout     = 1 << fanoutBits // entries of a full node
+	maxDepth   = 5               // 2^50 frames, more than maxFrameNumber
+	keptLeaves = 512             // leaves kept in memory, 8 MiB
+)
+
+// A node is one node of the index in memory. Its entries change only under
+// Store.mu; its kids are loaded by readers, too.
+type node struct {
+	level   int
+	first   int64 // the first frame it covers
+	dirty   bool  // differs from what its parent's entry names
+	entries [fanout]entry
+	kids    []atomic.Pointer[node] // nil for a leaf
+}
+
+func newNode(level int, first int64) *node {
+	n := &node{level: level, first: first}
+	if level > 0 {
+		n.kids = make([]atomic.Pointer[node], fanout)
+	}
+	return n
+}
+
+// slot is the position of frame in n.
+func (n *node) slot(frame int64) int { return int(frame>>(n.level*fanoutBits)) & (fanout - 1) }
+
+// span is the number of frames that one entry of n covers.
+func (n *node) span() int64 { return 1 << (n.level * fanoutBits) }
+
+// An index maps frame numbers to entries (FORMAT §4): a tree of nodes, read on
+// demand, copied on write. lookup and scan may run at the same time as each
+// other; everything else needs the lock that guards the store.
+type index struct {
+	read  func(e entry, frame int64) ([]byte, error) // verified payload of a node
+	shift uint8                                      // of the frame size, for the ranges in errors
+	root  *node                                      // nil: every frame is a hole
+	at    entry                                      // where the root lies on disk
+
+	mu   sync.Mutex // guards kept and next
+	kept []keptLeaf // ring of loaded leaves; the oldest makes room
+	next int
+}
+
+type keptLeaf struct {
+	parent *node
+	slot   int
+}
+
+func (x *index) depth() int {
+	if x.root == nil {
+		return 0
+	}
+	return x.root.level + 1
+}
+
+// covers reports whether frame lies within the tree as it is.
+func (x *index) covers(frame int64) bool {
+	return x.root != nil && frame>>(x.depth()*fanoutBits) == 0
+}
+
+// open loads the root that a superblock names.
+func (x *index) open(root entry, depth int) error {
+	x.root, x.at = nil, root
+	if depth == 0 {
+		return nil
+	}
+	n, err := x.load(root, depth-1, 0)
+	x.root = n
+	return err
+}
+
+// lookup returns the entry of frame.
+func (x *index) lookup(frame int64) (entry, error) {
+	if !x.covers(frame) {
+		return entry{}, nil
+	}
+	n := x.root
+	for n.level > 0 {
+		kid, err := x.kid(n, n.slot(frame))
+		if kid == nil {
+			return entry{}, err
+		}
+		n = kid
+	}
+	return n.entries[n.slot(frame)], nil
+}
+
+// kid returns the i-th child of n, which it reads when it isn't in memory, or
+// nil when all its frames are holes.
+func (x *index) kid(n *node, i int) (*node, error) {
+	if kid := n.kids[i].Load(); kid != nil {
+		return kid, nil
+	}
+	e := n.entries[i]
+	if e == (entry{}) {
+		return nil, nil
+	}
+	first := n.first + int64(i)*n.span()
+	kid, err := x.load(e, n.level-1, first)
+	var damage *DamageError
+	if errors.As(err, &damage) {
+		damage.Plain = Range{first << x.shift, n.span() << x.shift}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !n.kids[i].CompareAndSwap(nil, kid) {
+		if won := n.kids[i].Load(); won != nil {
+			return won, nil
+		}
+		return kid, nil // Evicted again meanwhile; this copy is as good.
+	}
+	if kid.level == 0 {
+		x.keep(n, i)
+	}
+	return kid, nil
+}
+
+// keep notes that a leaf was loaded, and lets the oldest clean one go.
+func (x *index) keep(parent *node, slot int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.kept) < keptLeaves {
+		x.kept = append(x.kept, keptLeaf{parent, slot})
+		return
+	}
+	old := x.kept[x.next]
+	if kid := old.parent.kids[old.slot].Load(); kid != nil && !kid.dirty {
+		old.parent.kids[old.slot].Store(nil)
+	}
+	x.kept[x.next] = keptLeaf{parent, slot}
+	x.next = (x.next + 1) % keptLeaves
+}
+
+// load reads and decodes the node of e.
+func (x *index) load(e entry, level int, first int64) (*node, error) {
+	if e.kind() != kindNode+kind(level) {
+		return nil, damagef("index", e.off(), "entry is of kind %#x, want a node of level %d", uint8(e.kind()), level)
+	}
+	b, err := x.read(e, first)
+	if err != nil {
+		return nil, err
+	}
+	if len(b)%entryLen != 0 || len(b) > fanout*entryLen {
+		return nil, damagef("index", e.off(), "node is %d bytes, want a multiple of 16 up to %d", len(b), fanout*entryLen)
+	}
+	n := newNode(level, first)
+	for i := 0; i < len(b)/entryLen; i++ {
+		n.entries[i] = getEntry(b[i*entryLen:])
+	}
+	return n, nil
+}
+
+// set makes e the entry of frame and returns the one it replaces.
+func (x *index) set(frame int64, e entry) (entry, error) {
+	if x.root == nil {
+		x.root = newNode(0, 0)
+		x.root.dirty = true
+	}
+	for !x.covers(frame) {
+		top := newNode(x.root.level+1, 0)
+		top.kids[0].Store(x.root)
+		top.entries[0], x.at = x.at, entry{}
+		top.dirty = true
+		x.root = top
+	}
+	path := [maxDepth + 1]*node{x.root}
+	n := x.root
+	for n.level > 0 {
+		i := n.slot(frame)
+		kid, err := x.kid(n, i)
+		if err != nil {
+			return entry{}, err
+		}
+		if kid == nil {
+			kid = newNode(n.level-1, n.first+int64(i)*n.span())
+			n.kids[i].Store(kid)
+			if kid.level == 0 {
+				x.keep(n, i)
+			}
+		}
+		// Dirty before anything else is kept, so that it can't be let go.
+		kid.dirty = true
+		n = kid
+		path[x.root.level-n.level] = n
+	}
+	x.root.dirty = true
+	i := n.slot(frame)
+	old := n.entries[i]
+	n.entries[i] = e
+	return old, nil
+}
+
+// clear makes the frames from number from on and below to holes, and calls
+// dropped for each entry that was none.
+func (x *index) clear(from, to int64, dropped func(frame int64, e entry)) error {
+	var gone []int64
+	err := x.scan(from, to, func(frame int64, _ entry) bool {
+		gone = append(gone, frame)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, frame := range gone {
+		old, err := x.set(frame, entry{})
+		if err != nil {
+			return err
+		}
+		dropped(frame, old)
+	}
+	return nil
+}
+
+// scan calls yield for every entry that is not a hole from frame number from on
+// and below to, in order, until it returns false.
+func (x *index) scan(from, to int64, yield func(frame int64, e entry) bool) error {
+	if x.root == nil {
+		return nil
+	}
+	_, err := x.scanNode(x.root, from, to, yield)
+	return err
+}
+
+func (x *index) scanNode(n *node, from, to int64, yield func(int64, entry) bool) (bool, error) {
+	i := 0
+	if from > n.first {
+		i = int(min((from-n.first)/n.span(), fanout))
+	}
+	for ; i < fanout; i++ {
+		first := n.first + int64(i)*n.span()
+		if first >= to {
+			return false, nil
+		}
+		if n.level == 0 {
+			if e := n.entries[i]; e != (entry{}) && !yield(first, e) {
+				return false, nil
+			}
+			continue
+		}
+		kid, err := x.kid(n, i)
+		if err != nil {
+			return false, err
+		}
+		if kid == nil {
+			continue
+		}
+		if more, err := x.scanNode(kid, from, to, yield); !more || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// nodes calls yield for the entry of every node as it is on disk, parents after
+// their children.
+func (x *index) nodes(yield func(first int64, e entry) error) error {
+	if x.root == nil {
+		return nil
+	}
+	return x.walkNodes(x.root, x.at, yield)
+}
+
+func (x *index) walkNodes(n *node, e entry, yield func(int64, entry) error) error {
+	if n.level > 0 {
+		for i := range fanout {
+			if n.entries[i] == (entry{}) {
+				continue // Also a child that was never written.
+			}
+			if n.level == 1 { // Leaves are named by their parent; no need to read them.
+				if err := yield(n.first+int64(i)*n.span(), n.entries[i]); err != nil {
+					return err
+				}
+				continue
+			}
+			kid, err := x.kid(n, i)
+			if err != nil {
+				return err
+			}
+			if err := x.walkNodes(kid, n.entries[i], yield); err != nil {
+				return err
+			}
+		}
+	}
+	if !e.onDisk() {
+		return nil
+	}
+	return yield(n.first, e)
+}
+
+// flush hands every dirty node to write, children first, and makes the parent
+// name what write returns. dropped is called for the entries they had before.
+// After an error the index is whole and flush may be called again.
+func (x *index) flush(write func(n *node, payload []byte) (entry, error), dropped func(entry)) error {
+	if x.root == nil || !x.root.dirty {
+		return nil
+	}
+	e, err := x.flushNode(x.root, x.at, write, dropped)
+	if err != nil {
+		return err
+	}
+	if x.at = e; e == (entry{}) {
+		x.root = nil
+	}
+	return nil
+}
+
+func (x *index) flushNode(n *node, old entry, write func(*node, []byte) (entry, error), dropped func(entry)) (entry, error) {
+	for i := range n.kids {
+		kid := n.kids[i].Load()
+		if kid == nil || !kid.dirty {
+			continue
+		}
+		e, err := x.flushNode(kid, n.entries[i], write, dropped)
+		if err != nil {
+			return old, err
+		}
+		n.entries[i] = e
+		if e == (entry{}) {
+			n.kids[i].Store(nil)
+		}
+	}
+	used := fanout
+	for used > 0 && n.entries[used-1] == (entry{}) {
+		used--
+	}
+	if used == 0 {
+		n.dirty = false
+		if old.onDisk() {
+			dropped(old)
+		}
+		return entry{}, nil
+	}
+	e, err := write(n, encodeNode(n.entries[:used]))
+	if err != nil {
+		return old, err
+	}
+	n.dirty = false
+	if old.onDisk() {
+		dropped(old)
+	}
+	return e, nil
+}
+
+func encodeNode(entries []entry) []byte {
+	b := make([]byte, 0, len(entries)*entryLen)
+	for _, e := range entries {
+		b = binary.LittleEndian.AppendUint64(b, e.place)
+		b = binary.LittleEndian.AppendUint64(b, e.info)
+	}
+	return b
+}

@@ -1,0 +1,239 @@
+package store
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+	"maps"
+)
+
+// Sizes of the log (FORMAT §5).
+const (
+	logBlockLen  = 4096
+	logHeadLen   = 64
+	logOpLen     = 24
+	opsPerBlock  = (logBlockLen - logHeadLen) / logOpLen
+	maxLogBlocks = 1024       // a checkpoint comes before the log is longer
+	logMagic     = 0x676c5a4c // "LZlg"
+	logFlagEnd   = 1          // the last block of its commit
+)
+
+// An opCode says what an operation of the log does.
+type opCode uint8
+
+const (
+	opSet   opCode = 1 // the frame's entry becomes arg
+	opClear opCode = 2 // arg.place frames from the frame on become holes
+)
+
+type logOp struct {
+	code  opCode
+	frame int64
+	arg   entry
+}
+
+// A logBlock is one block of a commit record. The blocks of the log are a chain:
+// each says where the next one will be and what it must begin with, so that
+// bytes left over from an older log are never taken for part of this one.
+type logBlock struct {
+	seed     uint64
+	gen      uint64
+	next     int64
+	nextSeed uint64
+	size     int64  // plain size after the commit
+	durable  uint64 // a generation known to have survived, at the time of writing
+	end      bool
+	ops      []logOp
+}
+
+func (l *logBlock) encode(b []byte, idSum uint32) {
+	clear(b)
+	le := binary.LittleEndian
+	le.PutUint32(b, logMagic)
+	le.PutUint64(b[8:], l.seed)
+	le.PutUint64(b[16:], l.gen)
+	le.PutUint64(b[24:], uint64(l.next))
+	le.PutUint64(b[32:], l.nextSeed)
+	le.PutUint64(b[40:], uint64(l.size))
+	le.PutUint64(b[48:], l.durable)
+	le.PutUint16(b[56:], uint16(len(l.ops)))
+	if l.end {
+		b[58] = logFlagEnd
+	}
+	for i, op := range l.ops {
+		p := b[logHeadLen+i*logOpLen:]
+		le.PutUint64(p, uint64(op.frame)|uint64(op.code)<<56)
+		putEntry(p[8:], op.arg)
+	}
+	le.PutUint32(b[4:], logSum(b, idSum))
+}
+
+func logSum(b []byte, idSum uint32) uint32 {
+	return crc32.Update(crc32.Update(idSum, castagnoli, b[:4]), castagnoli, b[8:])
+}
+
+// decodeLogBlock decodes b if it is the block that seed announces. Anything else
+// is no damage: it is where the log ends.
+func decodeLogBlock(b []byte, seed uint64, idSum uint32) (logBlock, bool) {
+	le := binary.LittleEndian
+	if le.Uint32(b) != logMagic || le.Uint64(b[8:]) != seed || le.Uint32(b[4:]) != logSum(b, idSum) {
+		return logBlock{}, false
+	}
+	l := logBlock{
+		seed: seed, gen: le.Uint64(b[16:]),
+		next: int64(le.Uint64(b[24:])), nextSeed: le.Uint64(b[32:]),
+		size: int64(le.Uint64(b[40:])), durable: le.Uint64(b[48:]),
+		end: b[58]&logFlagEnd != 0,
+	}
+	n := int(le.Uint16(b[56:]))
+	if n > opsPerBlock || l.next < dataStart || l.next > maxFileSize || l.next%unit != 0 || l.size < 0 || l.size > MaxSize {
+		return logBlock{}, false
+	}
+	for i := range n {
+		p := b[logHeadLen+i*logOpLen:]
+		w := le.Uint64(p)
+		l.ops = append(l.ops, logOp{opCode(w >> 56), int64(w & maxFrameNumber), getEntry(p[8:])})
+	}
+	return l, true
+}
+
+// A commit is one generation read from the log.
+type commit struct {
+	gen     uint64
+	size    int64
+	durable uint64
+	ops     []logOp
+	blocks  []int64 // where its log blocks lie
+	next    int64
+	seed    uint64 // of the next block
+}
+
+// readLog reads the commits that follow the superblock sb, up to the first that
+// is not whole (FORMAT §5). A commit that may not have been durable counts only
+// if all its frames are as it says. Errors are failed reads.
+func readLog(d disk, sb *superblock, idSum uint32) ([]commit, error) {
+	fileSize, err := d.Size()
+	if err != nil {
+		return nil, err
+	}
+	var (
+		commits []commit
+		c       commit
+		b       [logBlockLen]byte
+		at      = sb.logOff
+		seed    = sb.logSeed
+		gen     = sb.gen
+	)
+	for n := 0; n < maxLogBlocks && at+logBlockLen <= fileSize; n++ {
+		if _, err := d.ReadAt(b[:], at); err != nil {
+			return nil, readError(err, "log", at)
+		}
+		l, ok := decodeLogBlock(b[:], seed, idSum)
+		if !ok || l.gen != gen+1 || l.gen > maxGeneration {
+			break
+		}
+		c.ops = append(c.ops, l.ops...)
+		c.blocks = append(c.blocks, at)
+		at, seed = l.next, l.nextSeed
+		if !l.end {
+			continue
+		}
+		c.gen, c.size, c.durable, c.next, c.seed = l.gen, l.size, l.durable, l.next, l.nextSeed
+		commits = append(commits, c)
+		c, gen = commit{}, l.gen
+	}
+	t := logTrimmer{d: d, frameSize: sb.frameSize(), idSum: idSum, known: map[frameEntry]bool{}}
+	return t.trim(commits)
+}
+
+// A logTrimmer finds the newest commit of a log whose frames are all there.
+type logTrimmer struct {
+	d         disk
+	frameSize int
+	idSum     uint32
+	known     map[frameEntry]bool // frames looked at: whether they are whole
+}
+
+// trim returns the commits up to the newest whole one. Frames that a later commit
+// replaced do not count: their space may be in use again, which means that the
+// later one had become durable.
+func (t *logTrimmer) trim(commits []commit) ([]commit, error) {
+	var durable uint64
+	for i, c := range commits {
+		if !t.valid(c) {
+			commits = commits[:i]
+			break
+		}
+		durable = max(durable, c.durable)
+	}
+	for n := len(commits); n > 0 && commits[n-1].gen > durable; n-- {
+		whole, err := t.whole(commits[:n], durable)
+		if err != nil {
+			return nil, err
+		}
+		if whole {
+			break
+		}
+		commits = commits[:n-1]
+	}
+	return commits, nil
+}
+
+// valid checks what a commit says before it is believed.
+func (t *logTrimmer) valid(c commit) bool {
+	for _, op := range c.ops {
+		switch {
+		case op.code == opClear && op.arg.place <= maxFrameNumber && op.frame+int64(op.arg.place) <= maxFrameNumber+1:
+		case op.code == opSet && checkFrameEntry(op.arg, op.frame, t.frameSize, maxFileSize) == nil:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// whole reports whether the frames that commits after generation durable leave
+// are as they say.
+func (t *logTrimmer) whole(commits []commit, durable uint64) (bool, error) {
+	set := map[int64]entry{}
+	for _, c := range commits {
+		if c.gen <= durable {
+			continue
+		}
+		for _, op := range c.ops {
+			if op.code == opSet {
+				set[op.frame] = op.arg
+				continue
+			}
+			maps.DeleteFunc(set, func(n int64, _ entry) bool {
+				return op.frame <= n && n < op.frame+int64(op.arg.place)
+			})
+		}
+	}
+	buf := make([]byte, frameHeadLen+t.frameSize)
+	for n, e := range set {
+		ok, err := t.verify(n, e, buf)
+		if err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (t *logTrimmer) verify(n int64, e entry, buf []byte) (bool, error) {
+	if !e.onDisk() {
+		return true, nil
+	}
+	if ok, seen := t.known[frameEntry{n, e}]; seen {
+		return ok, nil
+	}
+	b := buf[:e.stored()]
+	if got, err := t.d.ReadAt(b, e.off()); got < len(b) && err != io.EOF {
+		return false, readError(err, framePart(e.kind(), n), e.off())
+	} else if got < len(b) {
+		clear(b[got:])
+	}
+	ok := verifyFrame(b, e, n, t.idSum) == nil
+	t.known[frameEntry{n, e}] = ok
+	return ok, nil
+}

@@ -1,0 +1,354 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/codec"
+)
+
+// Options adjust Open. The zero value opens read-only.
+type Options struct {
+	// Writable takes the writer's lock and allows changes.
+	Writable bool
+
+	// Codec compresses the frames written from now on, at Level, whose zero is
+	// the codec's default. A zero Codec means what the store was created with.
+	Codec codec.ID
+	Level int
+
+	// Cache keeps decompressed frames for ReadAt and may serve many stores. Nil
+	// means none.
+	Cache *Cache
+
+	// DirtyBytes bounds the written plain bytes that wait in memory to be
+	// compressed. Zero means 16 MiB. One frame waits however small it is.
+	DirtyBytes int64
+}
+
+// CreateOptions say what a new store is like. The zero value is ready to use.
+type CreateOptions struct {
+	Codec      codec.ID // zero: codec.LZ4
+	Level      int      // zero: the codec's default
+	FrameSize  int      // bytes, a power of two; zero: DefaultFrameSize
+	Cache      *Cache   // as in Options
+	DirtyBytes int64    // as in Options
+}
+
+const defaultDirtyBytes = 16 << 20
+
+// nextStore numbers the open stores, for the cache's keys.
+var nextStore atomic.Uint64
+
+// Open opens the store at path. Read-only, it sees the newest generation and
+// keeps seeing that one; writable, it holds the writer's lock until it is closed.
+//
+// A file that is no store gives ErrNotStore, one of a later version ErrVersion,
+// a damaged one ErrDamaged, one that another writer holds ErrLocked.
+func Open(path string, o Options) (*Store, error) {
+	flags := os.O_RDONLY
+	if o.Writable {
+		flags = os.O_RDWR
+	}
+	f, err := os.OpenFile(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return OpenFile(f, o)
+}
+
+// OpenFile opens the store in f, which must be open for writing when o.Writable.
+// f belongs to the store from then on, also when OpenFile fails.
+func OpenFile(f *os.File, o Options) (*Store, error) {
+	s, err := openFile(f, o)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open store %s: %w", f.Name(), withPath(err, f.Name()))
+	}
+	return s, nil
+}
+
+func openFile(f *os.File, o Options) (*Store, error) {
+	if o.Writable {
+		if err := lockWriter(f); err != nil {
+			return nil, err
+		}
+	}
+	return openDisk(fileDisk{f}, f, o)
+}
+
+// openDisk opens the store on d. f is the file to lock, nil when d is not a file.
+func openDisk(d disk, f *os.File, o Options) (*Store, error) {
+	s := newStore(d, f)
+	s.writable = o.Writable
+	s.cache = o.Cache
+	s.dirtyLimit = o.DirtyBytes
+	commits, err := s.readState()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.setUp(o); err != nil {
+		return nil, err
+	}
+	if err := s.replay(commits); err != nil {
+		return nil, err
+	}
+	if o.Writable && len(commits) > 0 {
+		if err := s.recover(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// readState reads the newest superblock and the log behind it. A reader pins
+// what it has read first, and reads again: what it finds then is newer or the
+// same, and protected by the pin.
+func (s *Store) readState() ([]commit, error) {
+	commits, err := s.readOnce()
+	if err != nil || s.writable || s.f == nil {
+		return commits, err
+	}
+	first := s.sb.gen
+	switch err := pin(s.f, first); {
+	case errors.Is(err, errNoLocks):
+		// The writer can't see pins there either, and never reuses space.
+		return s.readOnce()
+	case err != nil:
+		return nil, err
+	}
+	s.pinned = first
+	return s.readOnce()
+}
+
+func (s *Store) readOnce() ([]commit, error) {
+	if err := s.readSuperblocks(); err != nil {
+		return nil, err
+	}
+	s.idSum = crc32.Update(0, castagnoli, s.sb.id[:])
+	return readLog(s.d, &s.sb, s.idSum)
+}
+
+// readSuperblocks chooses the newer of the two superblocks that are whole.
+func (s *Store) readSuperblocks() error {
+	var b [dataStart]byte
+	size, err := s.d.Size()
+	if err != nil {
+		return err
+	}
+	n, err := s.d.ReadAt(b[:], 0)
+	if err != nil && err != io.EOF {
+		return readError(err, "superblock", 0)
+	}
+	if n < len(b) {
+		if n >= len(magic) && string(b[:len(magic)]) == magic {
+			return damagef("superblock", 0, "file is %d bytes, want at least %d", n, dataStart)
+		}
+		return ErrNotStore
+	}
+	var slots [2]superblock
+	var errs [2]error
+	for i := range slots {
+		off := int64(i * slotLen)
+		slots[i], errs[i] = decodeSuperblock(b[off:off+slotLen], off, size)
+	}
+	switch {
+	case errs[0] == nil && errs[1] == nil:
+		s.slot = newerSlot(&slots[0], &slots[1])
+	case errs[0] == nil:
+		s.slot = 0
+	case errs[1] == nil:
+		s.slot = 1
+	case errors.Is(errs[0], ErrNotStore):
+		return errs[1] // A store whose first magic alone is damaged shows by its second.
+	default:
+		return errs[0]
+	}
+	if v := errs[1-s.slot]; errors.Is(v, ErrVersion) {
+		return v // A newer program wrote it; the older slot may not be used.
+	}
+	s.sb = slots[s.slot]
+	// A copy is written only when the other slot is known to be durable.
+	other := &slots[1-s.slot]
+	s.twins = errs[1-s.slot] == nil && other.gen == s.sb.gen && other.copied
+	s.slotDurable = s.twins
+	if u := s.sb.roCompat &^ knownROCompat; u != 0 && s.writable {
+		return fmt.Errorf("%w: it can be read only: feature mask %#x is not known", ErrVersion, u)
+	}
+	return nil
+}
+
+func newerSlot(a, b *superblock) int {
+	if b.gen > a.gen || b.gen == a.gen && a.copied {
+		return 1
+	}
+	return 0
+}
+
+// setUp derives what the superblock implies.
+func (s *Store) setUp(o Options) error {
+	s.frameSize = s.sb.frameSize()
+	s.shift = s.sb.frameShift
+	s.idx.shift = s.shift
+	s.inline = inlineFrame{data: s.sb.inline, kind: s.sb.inlineKind, plain: s.sb.inlinePlain}
+	if s.dirtyLimit <= 0 {
+		s.dirtyLimit = defaultDirtyBytes
+	}
+	id, level := s.sb.codec, int(s.sb.level)
+	if o.Codec != 0 {
+		id, level = o.Codec, o.Level
+	} else if o.Level != 0 {
+		level = o.Level
+	}
+	var err error
+	if s.codec, err = codec.New(id, level); err != nil {
+		return err
+	}
+	s.level = level
+	s.size, s.gen = s.sb.size, s.sb.gen
+	s.frames, s.stored = s.sb.frames, s.sb.stored
+	s.logNext, s.logSeed = s.sb.logOff, s.sb.logSeed
+	if s.slotDurable {
+		s.durable = s.gen
+	}
+	return s.idx.open(s.sb.root, int(s.sb.depth))
+}
+
+// replay makes the commits of the log part of the state in memory.
+func (s *Store) replay(commits []commit) error {
+	for _, c := range commits {
+		for _, op := range c.ops {
+			if err := s.replayOp(op); err != nil {
+				return err
+			}
+		}
+		s.size, s.gen = c.size, c.gen
+		s.logNext, s.logSeed = c.next, c.seed
+		s.logBlocks = append(s.logBlocks, c.blocks...)
+	}
+	return nil
+}
+
+func (s *Store) replayOp(op logOp) error {
+	s.inline = inlineFrame{} // A log follows only where frame 0 lies outside.
+	if op.code == opClear {
+		return s.idx.clear(op.frame, op.frame+int64(op.arg.place), func(_ int64, old entry) { s.count(old, -1) })
+	}
+	old, err := s.idx.set(op.frame, op.arg)
+	s.count(old, -1)
+	s.count(op.arg, +1)
+	return err
+}
+
+// recover makes the state that a writer found durable, and starts a new log.
+func (s *Store) recover() error {
+	if err := s.d.Datasync(); err != nil {
+		return err
+	}
+	s.durable, s.slotDurable = s.gen, true
+	return s.checkpoint(true, s.size)
+}
+
+// Create makes a new store at path, which must not exist, and opens it for
+// writing. The new file is durable after the first Sync.
+func Create(path string, o CreateOptions) (*Store, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	s, err := CreateFile(f, o)
+	if err != nil {
+		err = errors.Join(err, ignoreNotExist(os.Remove(path)))
+	}
+	return s, err
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// CreateFile makes a new store in the empty file f, which is open for reading
+// and writing, and opens it for writing. f belongs to the store from then on,
+// also when CreateFile fails.
+func CreateFile(f *os.File, o CreateOptions) (*Store, error) {
+	s, err := createFile(f, o)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("create store %s: %w", f.Name(), withPath(err, f.Name()))
+	}
+	return s, nil
+}
+
+func createFile(f *os.File, o CreateOptions) (*Store, error) {
+	if err := lockWriter(f); err != nil {
+		return nil, err
+	}
+	d := fileDisk{f}
+	switch n, err := d.Size(); {
+	case err != nil:
+		return nil, err
+	case n != 0:
+		return nil, fmt.Errorf("file is not empty: %w", fs.ErrExist)
+	}
+	return createDisk(d, f, o)
+}
+
+func createDisk(d disk, f *os.File, o CreateOptions) (*Store, error) {
+	sb, err := newSuperblock(o)
+	if err != nil {
+		return nil, err
+	}
+	return makeDisk(d, f, sb, Options{Writable: true, Cache: o.Cache, DirtyBytes: o.DirtyBytes})
+}
+
+// makeDisk writes the first block of a new store and opens it for writing.
+func makeDisk(d disk, f *os.File, sb *superblock, o Options) (*Store, error) {
+	o.Writable = true
+	var b [dataStart]byte
+	sb.encode(b[:slotLen])
+	sb.copied = true
+	sb.encode(b[slotLen:])
+	if _, err := d.WriteAt(b[:], 0); err != nil {
+		return nil, err
+	}
+	return openDisk(d, f, o)
+}
+
+func newSuperblock(o CreateOptions) (*superblock, error) {
+	if o.FrameSize == 0 {
+		o.FrameSize = DefaultFrameSize
+	}
+	if o.Codec == 0 {
+		o.Codec = codec.LZ4
+	}
+	sb := &superblock{gen: 1, codec: o.Codec, level: int8(o.Level), logOff: dataStart, end: dataStart, logSeed: newSeed()}
+	for 1<<sb.frameShift < o.FrameSize {
+		sb.frameShift++
+	}
+	if sb.frameSize() != o.FrameSize || o.FrameSize < MinFrameSize || o.FrameSize > MaxFrameSize {
+		return nil, fmt.Errorf("frame size is %d bytes, want a power of two from %d to %d", o.FrameSize, MinFrameSize, MaxFrameSize)
+	}
+	if _, err := codec.New(o.Codec, o.Level); err != nil {
+		return nil, err
+	}
+	rand.Read(sb.id[:])
+	return sb, nil
+}
+
+func newSeed() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:])
+}

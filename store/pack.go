@@ -1,0 +1,296 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// PackOptions adjust Pack. The zero value is ready to use.
+type PackOptions struct {
+	CreateOptions
+
+	// Workers is the number of goroutines that compress. Zero means GOMAXPROCS.
+	Workers int
+
+	// Progress, when not nil, is called now and then, from one goroutine, with
+	// the plain bytes read and the stored bytes written until then.
+	Progress func(plain, stored int64)
+}
+
+// packChunk is the number of plain bytes that a worker takes at a time, at least
+// one frame.
+const packChunk = 256 << 10
+
+// Pack writes a new store with the bytes of r into the empty file f, durably. f
+// stays the caller's, and is no store when Pack fails. When r is a regular file
+// its holes become holes, as far as they cover frames.
+func Pack(ctx context.Context, f *os.File, r io.Reader, o PackOptions) (Info, error) {
+	info, err := pack(ctx, f, r, o)
+	if err != nil {
+		return Info{}, fmt.Errorf("pack %s: %w", f.Name(), err)
+	}
+	return info, nil
+}
+
+func pack(ctx context.Context, f *os.File, r io.Reader, o PackOptions) (Info, error) {
+	sb, err := newSuperblock(o.CreateOptions)
+	if err != nil {
+		return Info{}, err
+	}
+	w, err := newBuilder(f, sb)
+	if err != nil {
+		return Info{}, err
+	}
+	p := &packer{w: w, src: newHoleReader(r, int64(w.s.frameSize)), o: o}
+	p.chunk = max(packChunk, w.s.frameSize)
+	size, err := p.run(ctx)
+	if err != nil {
+		return Info{}, firstError(err, w.s.Discard())
+	}
+	return w.finish(size)
+}
+
+// A packer moves chunks from a reader through workers, in parallel, to the
+// builder, in order.
+type packer struct {
+	w     *builder
+	src   *holeReader
+	o     PackOptions
+	chunk int
+	plain sync.Pool // *buffer of chunk bytes
+	done  sync.Pool // *batch
+	read  int64
+	wrote int64
+}
+
+// A packJob is one chunk on its way. result is closed when batch is ready.
+type packJob struct {
+	off    int64
+	plain  *buffer
+	n      int // bytes in plain
+	batch  *batch
+	result chan struct{}
+}
+
+func (p *packer) run(ctx context.Context) (size int64, err error) {
+	first, err := p.readJob()
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	if err == io.EOF && first.off+int64(first.n) <= int64(p.w.s.frameSize) {
+		return p.packSmall(first)
+	}
+	workers := p.o.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	todo := make(chan *packJob)
+	ordered := make(chan *packJob, 2*workers)
+	g.Go(func() error {
+		defer close(todo)
+		defer close(ordered)
+		size, err = p.feed(ctx, first, err, ordered, todo)
+		return err
+	})
+	for range workers {
+		g.Go(func() error { return p.work(ctx, todo) })
+	}
+	g.Go(func() error { return p.collect(ctx, ordered) })
+	return size, g.Wait()
+}
+
+// packSmall packs what may fit into the superblock.
+func (p *packer) packSmall(job *packJob) (int64, error) {
+	size := job.off + int64(job.n)
+	if size == 0 {
+		return 0, nil
+	}
+	p.w.s.changed = map[int64]struct{}{} // A change like any other.
+	_, err := p.w.s.WriteAt(job.plain.b[:job.n], job.off)
+	return size, err
+}
+
+// feed reads chunks until the end, and returns the plain size.
+func (p *packer) feed(ctx context.Context, job *packJob, err error, ordered, todo chan<- *packJob) (int64, error) {
+	for {
+		if err != nil && err != io.EOF {
+			return 0, err
+		}
+		size := job.off + int64(job.n)
+		for _, to := range []chan<- *packJob{ordered, todo} {
+			select {
+			case to <- job:
+			case <-ctx.Done():
+				return 0, context.Cause(ctx)
+			}
+		}
+		if err == io.EOF {
+			return size, nil
+		}
+		job, err = p.readJob()
+	}
+}
+
+// readJob reads the next chunk; with io.EOF comes the last one, which may be
+// empty.
+func (p *packer) readJob() (*packJob, error) {
+	b, ok := p.plain.Get().(*buffer)
+	if !ok {
+		b = &buffer{make([]byte, p.chunk)}
+	}
+	job := &packJob{plain: b, result: make(chan struct{})}
+	var err error
+	job.off, job.n, err = p.src.next(b.b)
+	return job, err
+}
+
+// work compresses chunks.
+func (p *packer) work(ctx context.Context, todo <-chan *packJob) error {
+	for job := range todo {
+		t, ok := p.done.Get().(*batch)
+		if !ok {
+			t = &batch{stored: make([]byte, 0, p.chunk+p.chunk/8)}
+		}
+		t.stored, t.frames = t.stored[:0], t.frames[:0]
+		if err := p.w.s.compressBatch(t, job.plain.b[:job.n], job.off); err != nil {
+			return err
+		}
+		job.batch = t
+		close(job.result)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// compressBatch adds the frames of plain, which begins at offset off, to t.
+func (s *Store) compressBatch(t *batch, plain []byte, off int64) error {
+	b := s.storeds.get(frameHeadLen + s.frameSize + unit)
+	defer s.storeds.put(b)
+	for n := s.frameOf(off); len(plain) > 0; n++ {
+		p := plain[:min(len(plain), s.frameSize)]
+		stored, k, err := s.compress(b.b, p)
+		if err != nil {
+			return fmt.Errorf("compress frame %d: %w", n, err)
+		}
+		var sum uint32
+		if k != kindZero {
+			sum = putFrameHead(stored, s.idSum, k, n, s.gen+1)
+		}
+		t.add(n, stored, k, len(p), sum)
+		plain = plain[len(p):]
+	}
+	return nil
+}
+
+// collect hands finished batches to the builder in order.
+func (p *packer) collect(ctx context.Context, ordered <-chan *packJob) error {
+	for job := range ordered {
+		select {
+		case <-job.result:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := p.w.append(job.batch); err != nil {
+			return err
+		}
+		p.read = job.off + int64(job.n)
+		p.wrote += int64(len(job.batch.stored))
+		p.plain.Put(job.plain)
+		p.done.Put(job.batch)
+		if p.o.Progress != nil {
+			p.o.Progress(p.read, p.wrote)
+		}
+	}
+	return nil
+}
+
+// A holeReader reads a stream in pieces and leaves out the holes of files.
+type holeReader struct {
+	r     io.Reader
+	f     *os.File // nil when r has no holes
+	frame int64
+	pos   int64
+	size  int64 // of f
+}
+
+func newHoleReader(r io.Reader, frame int64) *holeReader {
+	h := &holeReader{r: r, frame: frame}
+	f, ok := r.(*os.File)
+	if !ok {
+		return h
+	}
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return h
+	}
+	pos, err := f.Seek(0, io.SeekCurrent)
+	if err == nil && pos == 0 {
+		h.f, h.size = f, fi.Size()
+	}
+	return h
+}
+
+// next fills b, whole frames long, with the next piece and returns where it
+// lies. With io.EOF comes the last one, whose end is the size.
+func (h *holeReader) next(b []byte) (off int64, n int, err error) {
+	if h.f == nil {
+		n, err = io.ReadFull(h.r, b)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = io.EOF
+		}
+		off, h.pos = h.pos, h.pos+int64(n)
+		return off, n, err
+	}
+	if h.pos, n, err = h.dataRun(len(b)); err != nil {
+		return 0, 0, err
+	}
+	got, err := h.f.ReadAt(b[:n], h.pos)
+	off, h.pos = h.pos, h.pos+int64(got)
+	switch {
+	case err == io.EOF && h.pos < h.size:
+		return off, got, io.ErrUnexpectedEOF // The file shrank.
+	case err == nil && h.pos >= h.size:
+		err = io.EOF
+	}
+	return off, got, err
+}
+
+// dataRun returns where the next data lies, from the beginning of a frame on, and
+// how much of it is to be read, at most most bytes.
+func (h *holeReader) dataRun(most int) (pos int64, n int, err error) {
+	data, err := h.seek(h.pos, unix.SEEK_DATA)
+	if err != nil {
+		return 0, 0, err
+	}
+	pos = max(h.pos, data&^(h.frame-1))
+	hole, err := h.seek(max(pos, data), unix.SEEK_HOLE)
+	if err != nil {
+		return 0, 0, err
+	}
+	end := min(roundUp(hole, h.frame), h.size)
+	return pos, int(min(end-pos, int64(most))), nil
+}
+
+// seek is lseek(2) for data and holes: the end when there is none, and off itself
+// on file systems that know no holes.
+func (h *holeReader) seek(off int64, whence int) (int64, error) {
+	at, err := unix.Seek(int(h.f.Fd()), off, whence)
+	switch {
+	case err == unix.ENXIO || err == unix.EINVAL && whence == unix.SEEK_HOLE:
+		return h.size, nil
+	case err == unix.EINVAL:
+		return off, nil
+	}
+	return at, os.NewSyscallError("lseek", err)
+}

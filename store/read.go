@@ -1,0 +1,275 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"lazyfs/codec"
+)
+
+// maxGather bounds the stored bytes that one read of the file brings for
+// neighbouring frames.
+const maxGather = 256 << 10
+
+// ReadAt reads plain bytes (io.ReaderAt). A frame that can't be read gives a
+// *DamageError or the error of the file, and what lies before it is read.
+func (s *Store) ReadAt(p []byte, off int64) (int, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return 0, os.ErrClosed
+	}
+	if off < 0 {
+		return 0, fmt.Errorf("read at %d: negative offset", off)
+	}
+	if off >= s.size {
+		return 0, io.EOF
+	}
+	want := int(min(int64(len(p)), s.size-off))
+	n, err := s.readPlain(p[:want], off)
+	if err == nil && want < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// ReadFrame fills dst, FrameSize bytes long, with frame n; what lies past Size
+// is zero. zero says that the whole frame is zeros; dst is left as it was then.
+// The cache is not asked and not filled.
+func (s *Store) ReadFrame(n int64, dst []byte) (zero bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	switch {
+	case s.closed:
+		return false, os.ErrClosed
+	case n < 0 || n >= s.frameCount(s.size):
+		return false, fmt.Errorf("read frame %d of %d: %w", n, s.frameCount(s.size), io.EOF)
+	case len(dst) != s.frameSize:
+		return false, fmt.Errorf("read frame %d: buffer is %d bytes, want %d", n, len(dst), s.frameSize)
+	}
+	if d := s.waiting(n); d != nil {
+		copy(dst, d.plain.b)
+		return false, nil
+	}
+	e, err := s.entryOf(n)
+	if err != nil || e.kind() == kindHole || e.kind() == kindZero {
+		return err == nil, err
+	}
+	return false, s.decodeFrame(n, e, dst)
+}
+
+// readPlain fills p, which lies within the store. The caller holds mu.
+func (s *Store) readPlain(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := s.readSome(p[done:], off+int64(done))
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// readSome fills the beginning of p: the rest of one frame, or, where whole
+// frames are wanted that lie side by side in the file, several.
+func (s *Store) readSome(p []byte, off int64) (int, error) {
+	n := s.frameOf(off)
+	in := int(off & int64(s.frameSize-1))
+	part := p[:min(len(p), s.frameSize-in)]
+	if d := s.waiting(n); d != nil {
+		return copy(part, d.plain.b[in:]), nil
+	}
+	e, err := s.entryOf(n)
+	if err != nil {
+		return 0, s.blame(err, n)
+	}
+	switch {
+	case !e.onDisk() && e.kind() != kindInline:
+		clear(part)
+		return len(part), nil
+	case s.cache.read(s.key(n, e), part, in):
+		return len(part), nil
+	case len(part) == s.frameSize && e.onDisk():
+		return s.readRun(p, n, e)
+	}
+	return s.readPart(part, n, e, in)
+}
+
+// readPart reads a piece of a frame, by way of a buffer that the cache keeps.
+func (s *Store) readPart(part []byte, n int64, e entry, in int) (int, error) {
+	b := s.plains.get(s.frameSize)
+	defer s.plains.put(b)
+	if err := s.decodeFrame(n, e, b.b); err != nil {
+		return 0, err
+	}
+	s.cache.add(s.key(n, e), b.b)
+	return copy(part, b.b[in:]), nil
+}
+
+// readRun decodes frame n and those behind it straight into p, as long as p
+// wants them whole and they lie side by side in the file.
+func (s *Store) readRun(p []byte, n int64, e entry) (int, error) {
+	run := [maxGather / MinFrameSize]entry{e}
+	count, stored := 1, e.extent().len
+	for ; count < len(run) && (count+1)*s.frameSize <= len(p); count++ {
+		next, err := s.entryOf(n + int64(count))
+		if err != nil || !next.onDisk() || next.off() != e.off()+stored || s.waiting(n+int64(count)) != nil ||
+			stored+next.extent().len > maxGather {
+			break
+		}
+		run[count] = next
+		stored += next.extent().len
+	}
+	b := s.storeds.get(int(stored))
+	defer s.storeds.put(b)
+	raw := b.b[:stored]
+	if err := s.readStored(raw, n, e); err != nil {
+		return 0, err
+	}
+	for i, e := range run[:count] {
+		dst := p[i*s.frameSize : (i+1)*s.frameSize]
+		if err := s.decode(dst, raw[:e.stored()], n+int64(i), e); err != nil {
+			return i * s.frameSize, err
+		}
+		raw = raw[e.extent().len:]
+	}
+	return count * s.frameSize, nil
+}
+
+// decodeFrame fills dst, a whole frame, with frame n, which e names.
+func (s *Store) decodeFrame(n int64, e entry, dst []byte) error {
+	if e.kind() == kindInline {
+		return s.decodePayload(dst, s.inline.data, n, s.inline.kind, s.inline.plain, int64(s.slot)*slotLen+slotHeadLen)
+	}
+	b := s.storeds.get(int(e.extent().len))
+	defer s.storeds.put(b)
+	raw := b.b[:e.extent().len]
+	if err := s.readStored(raw, n, e); err != nil {
+		return err
+	}
+	return s.decode(dst, raw[:e.stored()], n, e)
+}
+
+// readStored reads the file from the extent of e on, which holds frame n.
+func (s *Store) readStored(raw []byte, n int64, e entry) error {
+	if err := checkFrameEntry(e, n, s.frameSize, maxFileSize); err != nil {
+		return s.blame(err, n)
+	}
+	// The rounding behind the last frame of a file may be missing.
+	got, err := s.d.ReadAt(raw, e.off())
+	if got < e.stored() {
+		return s.blame(readError(err, framePart(e.kind(), n), e.off()), n)
+	}
+	clear(raw[got:])
+	return nil
+}
+
+// decode verifies the stored bytes of frame n and decodes them into dst.
+func (s *Store) decode(dst, stored []byte, n int64, e entry) error {
+	if err := verifyFrame(stored, e, n, s.idSum); err != nil {
+		return s.blame(err, n)
+	}
+	return s.decodePayload(dst, stored[frameHeadLen:], n, e.kind(), e.plain(), e.off())
+}
+
+func (s *Store) decodePayload(dst, payload []byte, n int64, k kind, plain int, off int64) error {
+	c := decoders[k]
+	got, err := c.Decode(dst[:plain], payload)
+	if err != nil || got != plain {
+		detail := "payload decodes to %d bytes, want %d"
+		if err != nil {
+			return s.blame(damagef(framePart(k, n), off, "payload of %d bytes: %v", len(payload), err), n)
+		}
+		return s.blame(damagef(framePart(k, n), off, detail, got, plain), n)
+	}
+	clear(dst[plain:])
+	return nil
+}
+
+// decoders are the codecs by kind. Decoding needs no level.
+var decoders = func() (all [kindGzip + 1]codec.Codec) {
+	for id := codec.Raw; id <= codec.Gzip; id++ {
+		c, err := codec.New(id, 0)
+		if err != nil {
+			panic(err) // Every codec has a default level.
+		}
+		all[id] = c
+	}
+	return all
+}()
+
+// entryOf returns the entry of frame n. The caller holds mu.
+func (s *Store) entryOf(n int64) (entry, error) {
+	if n == 0 && s.inline.data != nil {
+		return entry{place: s.inline.version, info: uint64(kindInline) << 32}, nil
+	}
+	return s.idx.lookup(n)
+}
+
+// readNode reads and verifies an index node.
+func (s *Store) readNode(e entry, first int64) ([]byte, error) {
+	size, err := s.d.Size()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPlace(e, "index", e.off(), size+unit); err != nil {
+		return nil, err
+	}
+	b := make([]byte, e.stored())
+	if _, err := s.d.ReadAt(b, e.off()); err != nil {
+		return nil, readError(err, "index", e.off())
+	}
+	if err := verifyFrame(b, e, first, s.idSum); err != nil {
+		return nil, err
+	}
+	return b[frameHeadLen:], nil
+}
+
+// checkFrameEntry checks what an entry says of frame n before it is believed.
+func checkFrameEntry(e entry, n int64, frameSize int, end int64) error {
+	part := framePart(e.kind(), n)
+	switch k := e.kind(); {
+	case k == kindHole && e == (entry{}), k == kindZero && e == (entry{info: uint64(kindZero) << 32}):
+		return nil
+	case !k.isFrame():
+		return damagef(part, 0, "kind is %d, which is not a frame's", uint8(k))
+	case e.plain() > frameSize || e.payload() > frameSize:
+		return damagef(part, e.off(), "%d bytes hold %d plain ones, frames are %d", e.payload(), e.plain(), frameSize)
+	}
+	return checkPlace(e, part, e.off(), end+unit)
+}
+
+func framePart(k kind, n int64) string {
+	if k >= kindNode {
+		return "index"
+	}
+	return fmt.Sprintf("frame %d", n)
+}
+
+// readError turns a read past the end of the file into damage.
+func readError(err error, part string, off int64) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || err == nil {
+		return damagef(part, off, "file ends before it")
+	}
+	return fmt.Errorf("read %s at offset %#x: %w", part, off, err)
+}
+
+// blame adds to a damage the store's path and the plain bytes of frame n.
+func (s *Store) blame(err error, n int64) error {
+	var d *DamageError
+	if errors.As(err, &d) {
+		d.Path = s.Path()
+		if d.Plain.Len == 0 {
+			d.Plain = Range{n << s.shift, int64(s.frameSize)}
+		}
+		d.Plain.Len = min(d.Plain.Len, s.size-d.Plain.Off)
+	}
+	return err
+}
+
+func (s *Store) key(n int64, e entry) cacheKey {
+	return cacheKey{store: s.number, frame: n, place: e.place, sum: e.sum()}
+}

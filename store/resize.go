@@ -1,0 +1,120 @@
+package store
+
+import "fmt"
+
+// Truncate makes the store size plain bytes long. What is cut off is given up;
+// what comes new is a hole.
+func (s *Store) Truncate(size int64) error {
+	if size < 0 || size > MaxSize {
+		return fmt.Errorf("truncate to %#x: %w", size, ErrTooLarge)
+	}
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if size == s.size {
+		return nil
+	}
+	if size < s.size {
+		if err := s.cut(size); err != nil {
+			return fmt.Errorf("truncate to %#x: %w", size, err)
+		}
+	}
+	s.size = size
+	s.changes = true
+	return nil
+}
+
+// cut gives up everything from plain offset size on.
+func (s *Store) cut(size int64) error {
+	if err := s.blank(size, min(s.size, s.frameCount(size)<<s.shift)); err != nil {
+		return err
+	}
+	return s.dropFrames(s.frameCount(size), s.frameCount(s.size))
+}
+
+// Punch makes n plain bytes from off on a hole: they read as zeros, and whole
+// frames of them give their space back. The size stays.
+func (s *Store) Punch(off, n int64) error {
+	if off < 0 || n < 0 {
+		return fmt.Errorf("punch %d bytes at %d: negative range", n, off)
+	}
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if off >= s.size {
+		return nil
+	}
+	if err := s.punch(off, off+min(n, s.size-off)); err != nil {
+		return fmt.Errorf("punch %d bytes at %#x: %w", n, off, err)
+	}
+	return nil
+}
+
+func (s *Store) punch(from, to int64) error {
+	first, last := s.frameCount(from), s.frameOf(to)
+	if to == s.size {
+		last = s.frameCount(to) // The last frame ends with the store.
+	}
+	if first > last { // Within one frame.
+		return s.blank(from, to)
+	}
+	if err := s.blank(from, first<<s.shift); err != nil {
+		return err
+	}
+	if err := s.blank(min(last<<s.shift, to), to); err != nil {
+		return err
+	}
+	return s.dropFrames(first, last)
+}
+
+// blank zeroes bytes of one frame.
+func (s *Store) blank(from, to int64) error {
+	if from >= to {
+		return nil
+	}
+	n := s.frameOf(from)
+	if s.waiting(n) == nil {
+		if e, err := s.entryOf(n); err != nil || e.kind() == kindHole || e.kind() == kindZero {
+			return err
+		}
+	}
+	d, err := s.dirtyFrame(n, false)
+	if err != nil {
+		return err
+	}
+	in := from & int64(s.frameSize-1)
+	clear(d.plain.b[in : in+to-from])
+	return nil
+}
+
+// dropFrames makes whole frames holes.
+func (s *Store) dropFrames(from, to int64) error {
+	if from >= to {
+		return nil
+	}
+	for n := range s.dirty {
+		if from <= n && n < to {
+			s.drop(n)
+			s.changes = true
+		}
+	}
+	if from == 0 && s.inline.data != nil {
+		s.inline = inlineFrame{}
+		s.changes = true
+	}
+	if s.idx.root == nil {
+		return nil
+	}
+	if err := s.loadSpace(); err != nil {
+		return err
+	}
+	return s.clearFrames(from, to)
+}

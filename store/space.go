@@ -1,0 +1,187 @@
+package store
+
+// Bounds of what freed space is kept for reuse instead of being given back to
+// the file system: overwriting written blocks is faster than filling new ones.
+const (
+	keptFree  = 4 << 20 // bytes
+	keptShare = 8       // and this part of the live bytes
+	minPunch  = 4096
+)
+
+// A limboExtent is space that no generation from gen on names. It is free once
+// gen is durable and no reader is left that sees an older one.
+type limboExtent struct {
+	gen uint64
+	extent
+}
+
+// loadSpace finds the free space by a walk over the index, which must be as it
+// is on disk. The caller holds mu.
+func (s *Store) loadSpace() error {
+	if s.space != nil {
+		return nil
+	}
+	used := []extent{{s.logNext, logBlockLen}}
+	for _, off := range s.logBlocks {
+		used = append(used, extent{off, logBlockLen})
+	}
+	err := s.idx.scan(0, maxFrameNumber+1, func(_ int64, e entry) bool {
+		if e.onDisk() {
+			used = append(used, e.extent())
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	err = s.idx.nodes(func(_ int64, e entry) error {
+		used = append(used, e.extent())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	space, err := newAllocator(dataStart, used)
+	if err != nil {
+		return damagef("index", s.idx.at.off(), "%v", err)
+	}
+	s.space = space
+	return s.sparePinned()
+}
+
+// sparePinned keeps the free space out of use as long as a reader may see an
+// older generation in it.
+func (s *Store) sparePinned() error {
+	if s.f == nil {
+		return nil
+	}
+	if _, ok, err := oldestPin(s.f, s.gen); err == nil && !ok {
+		return nil
+	}
+	size, err := s.d.Size()
+	if err != nil {
+		return err
+	}
+	var held []extent
+	s.space.holes(unit, func(e extent) bool {
+		held = append(held, e)
+		return true
+	})
+	if end := s.space.end(); size > end {
+		held = append(held, extent{end, roundUp(size-end, unit)})
+	}
+	for _, e := range held {
+		if err := s.space.claim(e); err != nil {
+			return err
+		}
+		s.limbo = append(s.limbo, limboExtent{s.gen, e})
+	}
+	return nil
+}
+
+// setEntry makes e the entry of frame. The caller holds gate and mu.
+func (s *Store) setEntry(frame int64, e entry) error {
+	if err := s.loadSpace(); err != nil {
+		return err
+	}
+	old, err := s.idx.set(frame, e)
+	if err != nil {
+		return err
+	}
+	s.changes = true
+	s.count(old, -1)
+	s.count(e, +1)
+	s.release(frame, old)
+	if s.changed != nil {
+		s.changed[frame] = struct{}{}
+	}
+	return nil
+}
+
+// clearFrames makes frames holes. The caller holds gate alone, and mu.
+func (s *Store) clearFrames(from, to int64) error {
+	if from >= to {
+		return nil
+	}
+	some := false
+	err := s.idx.clear(from, to, func(frame int64, old entry) {
+		some = true
+		s.count(old, -1)
+		s.release(frame, old)
+		delete(s.changed, frame)
+	})
+	if some {
+		s.changes = true
+		s.cleared = append(s.cleared, frameRange{from, to})
+	}
+	return err
+}
+
+// release gives up the extent of old: at once when no commit names it.
+func (s *Store) release(frame int64, old entry) {
+	if !old.onDisk() {
+		return
+	}
+	if _, uncommitted := s.changed[frame]; uncommitted {
+		s.freeNow(old.extent())
+		return
+	}
+	s.limbo = append(s.limbo, limboExtent{s.gen + 1, old.extent()})
+}
+
+func (s *Store) freeNow(e extent) {
+	s.space.free(e)
+	s.unpunched += e.len
+}
+
+// count keeps the superblock's numbers.
+func (s *Store) count(e entry, by int64) {
+	if e.onDisk() {
+		s.frames += by
+		s.stored += by * e.extent().len
+	}
+}
+
+// reclaim frees what has left limbo: its generation is durable and no reader
+// sees an older one. The caller holds mu.
+func (s *Store) reclaim() {
+	if len(s.limbo) == 0 || s.limbo[0].gen > s.durable {
+		return
+	}
+	oldest := s.gen
+	if s.f != nil {
+		gen, ok, err := oldestPin(s.f, s.gen)
+		if err != nil {
+			return // Without locks readers can't be seen: the space stays unused.
+		}
+		if ok {
+			oldest = gen
+		}
+	}
+	n := 0
+	for n < len(s.limbo) && s.limbo[n].gen <= s.durable && s.limbo[n].gen <= oldest {
+		s.freeNow(s.limbo[n].extent)
+		n++
+	}
+	s.limbo = s.limbo[n:]
+}
+
+// punchFree gives free space back to the file system when there is more than
+// is worth keeping, or when all is set. What the file system refuses stays free
+// for reuse. The caller holds mu.
+func (s *Store) punchFree(all bool) {
+	if s.space == nil || s.unpunched == 0 || !all && s.unpunched <= keptFree+s.stored/keptShare {
+		return
+	}
+	s.unpunched = 0
+	s.space.holes(minPunch, func(e extent) bool {
+		from, to := roundUp(e.off, minPunch), (e.off+e.len)&^(minPunch-1)
+		return from >= to || s.d.Punch(from, to-from) == nil
+	})
+	// The superblock on disk, whose log may have freed the end, names the bytes
+	// before its own end.
+	end := max(s.space.end(), s.sb.end)
+	if size, err := s.d.Size(); err == nil && size > end && s.slotDurable {
+		s.d.Truncate(end)
+	}
+}

@@ -1,0 +1,318 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"lazyfs/codec"
+)
+
+// A dirtyFrame is a written frame that is not compressed yet: FrameSize bytes,
+// zero past the end of the store. They change under mu only, and not at all once
+// the frame is frozen.
+type dirtyFrame struct{ plain *buffer }
+
+// waiting returns frame n if it waits in memory. The caller holds mu.
+func (s *Store) waiting(n int64) *dirtyFrame {
+	if d := s.dirty[n]; d != nil {
+		return d
+	}
+	return s.frozen[n]
+}
+
+// WriteAt writes plain bytes (io.WriterAt); the store grows as needed. It is
+// whole or nothing with regard to errors of a single frame only.
+func (s *Store) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > MaxSize-int64(len(p)) {
+		return 0, fmt.Errorf("write of %d bytes at %#x: %w", len(p), off, ErrTooLarge)
+	}
+	done := 0
+	for done < len(p) {
+		n, err := s.writeFrames(p[done:], off+int64(done))
+		done += n
+		if err != nil {
+			return done, err
+		}
+		if err := s.makeRoom(); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// writeFrames writes the beginning of p, as much as may wait in memory.
+func (s *Store) writeFrames(p []byte, off int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
+	done := 0
+	for done < len(p) && (done == 0 || s.dirtyBytes <= s.dirtyLimit) {
+		at := off + int64(done)
+		in := int(at & int64(s.frameSize-1))
+		part := p[done:min(len(p), done+s.frameSize-in)]
+		d, err := s.dirtyFrame(s.frameOf(at), len(part) == s.frameSize)
+		if err != nil {
+			return done, err
+		}
+		copy(d.plain.b[in:], part)
+		done += len(part)
+		s.size = max(s.size, at+int64(len(part)))
+	}
+	return done, nil
+}
+
+// dirtyFrame returns frame n for writing: as it is, or blank when all of it will
+// be overwritten. The caller holds mu.
+func (s *Store) dirtyFrame(n int64, blank bool) (*dirtyFrame, error) {
+	if d := s.dirty[n]; d != nil {
+		return d, nil
+	}
+	b := s.plains.get(s.frameSize)
+	if !blank {
+		if err := s.fillFrame(n, b.b); err != nil {
+			s.plains.put(b)
+			return nil, err
+		}
+	}
+	d := &dirtyFrame{plain: b}
+	s.dirty[n] = d
+	s.queue = append(s.queue, n)
+	s.dirtyBytes += int64(s.frameSize)
+	s.changes = true
+	return d, nil
+}
+
+// fillFrame fills dst with frame n as it is now, zeros behind the store's end.
+func (s *Store) fillFrame(n int64, dst []byte) error {
+	if d := s.frozen[n]; d != nil {
+		copy(dst, d.plain.b)
+		return nil
+	}
+	e, err := s.entryOf(n)
+	if err != nil {
+		return s.blame(err, n)
+	}
+	if !e.onDisk() && e.kind() != kindInline {
+		clear(dst)
+		return nil
+	}
+	return s.decodeFrame(n, e, dst)
+}
+
+// WriteFrame replaces frame n by p, which is FrameSize bytes long, or ends where
+// the store ends if it is the last one. It compresses in the calling goroutine,
+// so that several of them use several cores.
+func (s *Store) WriteFrame(n int64, p []byte) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if waits, err := s.keepFrame(n, p); waits || err != nil {
+		return err
+	}
+	return s.putFrame(n, p, true)
+}
+
+// keepFrame lets p wait in memory as frame n where it can't go to the file at
+// once: it may fit into the superblock, which only a commit can tell, or an older
+// form of the frame is just on its way there.
+func (s *Store) keepFrame(n int64, p []byte) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.checkWholeFrame(n, len(p)); err != nil {
+		return false, err
+	}
+	if s.size > int64(s.frameSize) && s.frozen[n] == nil {
+		return false, nil
+	}
+	d, err := s.dirtyFrame(n, true)
+	if err != nil {
+		return false, err
+	}
+	clear(d.plain.b[copy(d.plain.b, p):])
+	return true, nil
+}
+
+func (s *Store) checkWholeFrame(n int64, length int) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	want := min(int64(s.frameSize), s.size-n<<s.shift)
+	if n < 0 || want <= 0 || int64(length) != want && length != s.frameSize {
+		return fmt.Errorf("write frame %d of %d with %d bytes, want %d", n, s.frameCount(s.size), length, want)
+	}
+	return nil
+}
+
+// drop forgets that frame n waits in memory. The caller holds mu.
+func (s *Store) drop(n int64) {
+	if d := s.dirty[n]; d != nil {
+		delete(s.dirty, n)
+		s.plains.put(d.plain)
+		s.dirtyBytes -= int64(s.frameSize)
+	}
+}
+
+// makeRoom compresses the frames that have waited longest until no more wait
+// than may. It does so in the caller, which slows writers down to what the codec
+// can do.
+func (s *Store) makeRoom() error {
+	for {
+		n, d := s.oldestDirty()
+		if d == nil {
+			return nil
+		}
+		if err := s.flushFrame(n, d); err != nil {
+			return err
+		}
+	}
+}
+
+// oldestDirty takes the next frame to compress off the queue, nil when few
+// enough wait. The frame itself goes on waiting.
+func (s *Store) oldestDirty() (int64, *dirtyFrame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for left := len(s.queue); left > 0 && s.dirtyBytes > s.dirtyLimit; left-- {
+		n := s.queue[0]
+		s.queue = s.queue[1:]
+		switch d := s.dirty[n]; {
+		case d == nil:
+		case s.frozen[n] != nil: // An older form of it is on its way to the file.
+			s.queue = append(s.queue, n)
+		default:
+			return n, d
+		}
+	}
+	return 0, nil
+}
+
+// flushFrame puts the waiting frame d into the file.
+func (s *Store) flushFrame(n int64, d *dirtyFrame) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	s.mu.Lock()
+	if s.dirty[n] != d || s.frozen[n] != nil {
+		s.mu.Unlock()
+		return nil // A commit, Truncate or another writer was faster.
+	}
+	// A write that comes while the frame is compressed makes a new one of it.
+	delete(s.dirty, n)
+	s.frozen[n] = d
+	plain := d.plain.b[:min(int64(s.frameSize), s.size-n<<s.shift)]
+	s.mu.Unlock()
+	err := s.putFrame(n, plain, false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.thaw(n, err)
+	return err
+}
+
+// thaw ends the freezing of frame n: it is in the file, or, after an error,
+// waits again. The caller holds mu.
+func (s *Store) thaw(n int64, err error) {
+	d := s.frozen[n]
+	delete(s.frozen, n)
+	if err != nil && s.dirty[n] == nil {
+		s.dirty[n] = d
+		s.queue = append(s.queue, n)
+		s.changes = true
+		return
+	}
+	s.dirtyBytes -= int64(s.frameSize)
+	s.plains.put(d.plain)
+}
+
+// putFrame compresses p, writes it to free space and makes it frame n, instead
+// of the one that may wait in memory when so asked. The caller holds gate.
+func (s *Store) putFrame(n int64, p []byte, instead bool) error {
+	b := s.storeds.get(frameHeadLen + s.frameSize + unit)
+	defer s.storeds.put(b)
+	stored, k, err := s.compress(b.b, p)
+	if err != nil {
+		return fmt.Errorf("compress frame %d: %w", n, err)
+	}
+	e := entry{info: uint64(kindZero) << 32}
+	if k != kindZero {
+		if e, err = s.place(n, stored, k, len(p)); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if instead {
+		s.drop(n)
+	}
+	if n == 0 {
+		s.inline = inlineFrame{}
+	}
+	return s.setEntry(n, e)
+}
+
+// compress makes the stored form of p in b behind room for the header. Frames
+// that compression does not shrink by an eighth stay raw.
+func (s *Store) compress(b, p []byte) ([]byte, kind, error) {
+	if isZero(p) {
+		return nil, kindZero, nil
+	}
+	return s.encode(b, p)
+}
+
+// encode is compress for what is not to be left out when it is zero.
+func (s *Store) encode(b, p []byte) ([]byte, kind, error) {
+	room := b[frameHeadLen : frameHeadLen+len(p)-len(p)/8]
+	n, err := s.codec.Encode(room, p)
+	switch {
+	case err == nil:
+		return b[:frameHeadLen+n], kind(s.codec.ID()), nil
+	case !errors.Is(err, codec.ErrShort):
+		return nil, 0, err
+	}
+	n = copy(b[frameHeadLen:], p)
+	return b[:frameHeadLen+n], kindRaw, nil
+}
+
+// place writes the frame that is stored in b to free space. The bytes that round
+// it up to whole units are written, too.
+func (s *Store) place(n int64, b []byte, k kind, plain int) (entry, error) {
+	s.mu.Lock()
+	err := s.loadSpace()
+	if err != nil {
+		s.mu.Unlock()
+		return entry{}, err
+	}
+	length := roundUp(int64(len(b)), unit)
+	off := s.space.alloc(length)
+	gen := s.gen + 1
+	s.unsynced = true
+	s.mu.Unlock()
+	sum := putFrameHead(b, s.idSum, k, n, gen)
+	e := newEntry(off, len(b)-frameHeadLen, k, plain, sum)
+	padded := b[:length]
+	clear(padded[len(b):])
+	if _, err := s.d.WriteAt(padded, off); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.freeNow(e.extent())
+		return entry{}, err
+	}
+	return e, nil
+}
+
+// isZero reports whether all of p is zero. Its first and last bytes, looked at
+// first, decide most often.
+func isZero(p []byte) bool {
+	if len(p) == 0 || p[0] != 0 || p[len(p)-1] != 0 {
+		return len(p) == 0
+	}
+	for len(p) >= len(zeros) {
+		if [len(zeros)]byte(p) != zeros {
+			return false
+		}
+		p = p[len(zeros):]
+	}
+	return !slices.ContainsFunc(p, func(b byte) bool { return b != 0 })
+}
+
+var zeros [512]byte
