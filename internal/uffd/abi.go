@@ -13,7 +13,7 @@ const userModeOnly = 1
 const (
 	iocNew          = ioctlUffd << 8                                                  // USERFAULTFD_IOC_NEW, Linux 6.1
 	iocAPI          = iocRW | unsafe.Sizeof(apiArg{})<<16 | ioctlUffd<<8 | 0x3f       // UFFDIO_API, Linux 4.3
-	iocRegister     = iocRW | unsafe.Sizeof(registerArg{})<<16 | ioctlUffd<<8 | 0x00  // UFFDIO_REGISTER, Linux 4.3
+	iocRegister     = iocRW | unsafe.Sizeof(registerArg{})<<16 | ioctlUffd<<8         // UFFDIO_REGISTER, Linux 4.3
 	iocUnregister   = iocR | unsafe.Sizeof(rangeArg{})<<16 | ioctlUffd<<8 | 0x01      // UFFDIO_UNREGISTER, Linux 4.3
 	iocWake         = iocR | unsafe.Sizeof(rangeArg{})<<16 | ioctlUffd<<8 | 0x02      // UFFDIO_WAKE, Linux 4.3
 	iocCopy         = iocRW | unsafe.Sizeof(copyArg{})<<16 | ioctlUffd<<8 | 0x03      // UFFDIO_COPY, Linux 4.3

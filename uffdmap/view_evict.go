@@ -1,0 +1,165 @@
+package uffdmap
+
+import (
+	"fmt"
+	"sync"
+)
+
+// A viewEvictor knows which frames are in memory, if that is limited.
+type viewEvictor struct {
+	mu      sync.Mutex // guards what follows
+	queue   frameQueue // resident frames, roughly the longest unused first
+	working int        // frames that are being evicted
+	done    sync.Cond  // working became less
+	off     bool       // there is no limit
+}
+
+func (e *viewEvictor) init(v *Viewer) {
+	e.done.L = &e.mu
+	e.off = v.limit == 0
+}
+
+// add makes n frames from first on, which are resident, known to the evictor.
+func (e *viewEvictor) add(first, n int64) {
+	if e.off {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range n {
+		e.queue.push(first + i)
+	}
+}
+
+// reserve makes room for n frames, by evicting others that nobody holds.
+func (v *Viewer) reserve(n int64) error {
+	want := n << v.frameShift
+	for v.limit > 0 {
+		have := v.resident.Load()
+		if have+want <= v.limit {
+			if v.resident.CompareAndSwap(have, have+want) {
+				return nil
+			}
+			continue
+		}
+		victim, ok := v.claimVictim()
+		if !ok {
+			return fmt.Errorf("%w: no room for %d bytes more, %d of %d are pinned%s",
+				ErrLimit, want, have, v.limit, v.unevictable())
+		}
+		if err := v.evict(victim); err != nil {
+			// The store can't take the frame, for want of space perhaps. The
+			// next Sync says so; until then memory has to hold it.
+			break
+		}
+	}
+	v.resident.Add(want)
+	return nil
+}
+
+// unevictable explains what besides pins can fill the limit.
+func (v *Viewer) unevictable() string {
+	if v.editable && v.store == nil {
+		return " or written and private"
+	}
+	return ""
+}
+
+// giveBack undoes reserve for n frames.
+func (v *Viewer) giveBack(n int64) { v.resident.Add(-n << v.frameShift) }
+
+// claimVictim claims a frame that nobody holds and, if possible, that was not
+// used since it was last passed by. It returns false when there is none.
+func (v *Viewer) claimVictim() (int64, bool) {
+	e := &v.evictor
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		// Twice round: the first time may only forget that frames were used.
+		for range 2 * e.queue.len() {
+			n := e.queue.pop()
+			word := &v.frames[n]
+			w := word.Load()
+			if w&(pinMask|frameUsed) == 0 && word.CompareAndSwap(w, frameBusy) {
+				e.working++
+				return n, true
+			}
+			word.And(^uint64(frameUsed))
+			e.queue.push(n)
+		}
+		if e.working == 0 {
+			return 0, false
+		}
+		e.done.Wait() // Others evict, for themselves; there may be enough for all.
+	}
+}
+
+// evict drops the claimed frame n from memory, after writing it back if it is
+// dirty. A private frame that was written stays, and is no victim again.
+func (v *Viewer) evict(n int64) error {
+	keep, err := v.cleanForEviction(n)
+	if err == nil && !keep {
+		err = v.drop(n, 1)
+	}
+	if err == nil && !keep {
+		v.settle(n, 0)
+		v.giveBack(1)
+		v.count.evicted.Add(1)
+	} else {
+		v.settle(n, frameResident)
+	}
+	e := &v.evictor
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		e.queue.push(n)
+	}
+	e.working--
+	e.done.Broadcast()
+	return err
+}
+
+// cleanForEviction writes frame n, which is claimed, back if it is dirty; keep
+// says that it is and can't be.
+func (v *Viewer) cleanForEviction(n int64) (keep bool, err error) {
+	if !v.editable {
+		return false, nil
+	}
+	if err := v.collect(n, n+1, false); err != nil {
+		return false, err
+	}
+	switch first, end := v.pagesOf(n); {
+	case !v.dirty.has(first, end):
+		return false, nil
+	case v.store == nil:
+		return true, nil
+	}
+	return false, v.writeBack(n)
+}
+
+// A frameQueue is a first-in, first-out queue in a ring.
+type frameQueue struct {
+	ring []int64
+	head int // index of the first
+	n    int
+}
+
+func (q *frameQueue) len() int { return q.n }
+
+func (q *frameQueue) push(f int64) {
+	if q.n == len(q.ring) {
+		grown := make([]int64, max(2*q.n, 64))
+		copied := copy(grown, q.ring[q.head:])
+		copy(grown[copied:], q.ring[:q.head])
+		q.ring, q.head = grown, 0
+	}
+	q.ring[(q.head+q.n)%len(q.ring)] = f
+	q.n++
+}
+
+func (q *frameQueue) pop() int64 {
+	f := q.ring[q.head]
+	q.head = (q.head + 1) % len(q.ring)
+	q.n--
+	return f
+}

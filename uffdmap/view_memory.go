@@ -1,0 +1,95 @@
+package uffdmap
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// memory is pages outside Go's heap. The zero value is none.
+type memory struct {
+	b    []byte
+	addr uintptr
+}
+
+// mapMemory maps n bytes of private anonymous memory, which cost nothing until
+// they are touched.
+func mapMemory(n int64, prot int) (memory, error) {
+	if n != int64(int(n)) {
+		return memory{}, fmt.Errorf("map %#x bytes of memory: %w", n, unix.ENOMEM)
+	}
+	b, err := unix.Mmap(-1, 0, int(n), prot, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return memory{}, fmt.Errorf("map %#x bytes of memory: %w", n, err)
+	}
+	return memory{b, uintptr(unsafe.Pointer(&b[0]))}, nil
+}
+
+func (m memory) unmap() {
+	if m.b != nil {
+		unix.Munmap(m.b)
+	}
+}
+
+// newTable makes n zeroed values of T, which holds no pointers, that live as
+// long as v. Like all memory of mapMemory those never used cost nothing.
+func newTable[T any](v *Viewer, n int64) ([]T, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	var one T
+	m, err := mapMemory(n*int64(unsafe.Sizeof(one)), unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return nil, err
+	}
+	v.tables = append(v.tables, m)
+	return unsafe.Slice((*T)(unsafe.Pointer(&m.b[0])), n), nil
+}
+
+// minScratch is the least size of a scratch buffer, in bytes: what one
+// goroutine decodes before it asks the kernel to copy.
+const minScratch = 256 << 10
+
+// A scratchPool lends buffers that frames are decoded into and copied from. They
+// lie outside Go's heap, so that the kernel may be given their address.
+type scratchPool struct {
+	size int64 // bytes of each, whole frames
+
+	mu   sync.Mutex // guards free
+	free []memory
+}
+
+func (p *scratchPool) get() (memory, error) {
+	p.mu.Lock()
+	if n := len(p.free); n > 0 {
+		m := p.free[n-1]
+		p.free = p.free[:n-1]
+		p.mu.Unlock()
+		return m, nil
+	}
+	p.mu.Unlock()
+	return mapMemory(p.size, unix.PROT_READ|unix.PROT_WRITE)
+}
+
+// put takes a buffer back. More than the cores can use at once are not kept.
+func (p *scratchPool) put(m memory) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) >= 2*runtime.GOMAXPROCS(0) {
+		m.unmap()
+		return
+	}
+	p.free = append(p.free, m)
+}
+
+func (p *scratchPool) unmap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.free {
+		m.unmap()
+	}
+	p.free = nil
+}
