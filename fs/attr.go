@@ -150,7 +150,7 @@ func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 		return fuse.EPERM
 	}
 	if size, ok := in.GetSize(); ok {
-		if err := m.truncate(n, int64(size)); err != nil {
+		if err := m.truncate(n, int64(size), in.Valid&fuse.FATTR_KILL_SUIDGID != 0); err != nil {
 			return status(err)
 		}
 	}
@@ -229,17 +229,42 @@ func givenTime(now bool, sec uint64, nsec uint32) unix.Timespec {
 	return unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
 }
 
-// truncate sets the size of n.
-func (m *mount) truncate(n *node, size int64) error {
+// truncate sets the size of n. unprivileged tells that the caller's change of the
+// content takes away the set-user-ID bit.
+func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
 	f, err := m.openFile(n, true)
 	if err != nil {
 		return err
 	}
 	defer m.files.release(f)
+	if unprivileged {
+		if err := f.dropPrivileges(); err != nil {
+			return err
+		}
+	}
 	if !n.store {
 		return unix.Truncate(procPath(f.path), size)
 	}
 	return f.change(func(s *store.Store) error { return s.Truncate(size) })
+}
+
+// dropPrivileges clears the set-user-ID bit, and the set-group-ID bit of an
+// executable. The kernel leaves that to the file system where a user who may not
+// keep them changes the content (FUSE_HANDLE_KILLPRIV_V2, Linux 5.11), and asks for
+// security.capability only once for many writes then.
+func (f *file) dropPrivileges() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.path, &st); err != nil {
+		return err
+	}
+	drop := st.Mode & unix.S_ISUID
+	if st.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP {
+		drop |= unix.S_ISGID
+	}
+	if drop == 0 {
+		return nil
+	}
+	return unix.Chmod(procPath(f.path), st.Mode&0o7777&^drop)
 }
 
 // descriptor returns an O_PATH descriptor of n and, unless n is a folder, its file

@@ -2,15 +2,22 @@ package fs
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
 // dirtyBytes bounds what one store keeps of written, uncompressed frames. Many
 // files may be open for writing at once.
 const dirtyBytes = 4 << 20
+
+// syncers is how many files are synced at once: the disk and the journal of the
+// backing file system take several syncs in one go.
+const syncers = 8
 
 // files is the table of open files. A file that was written to stays open after
 // its last handle is gone until it is synced, see run.
@@ -157,56 +164,35 @@ func (t *files) run(after time.Duration, stop <-chan struct{}) {
 }
 
 // syncOlder syncs all files with writes older than after, and closes those of them
-// that nobody uses.
+// that nobody uses, which syncs them, too.
 func (t *files) syncOlder(after time.Duration) {
-	for _, f := range t.all() {
+	t.each(func(f *file) error {
 		f.times.Lock()
 		old := !f.since.IsZero() && time.Since(f.since) >= after
 		f.times.Unlock()
-		if !old {
-			continue
-		}
-		if t.idle(f) {
+		switch {
+		case !old:
+		case t.idle(f):
 			t.close(f)
-			continue
+		default:
+			t.syncUsed(f.shown)
 		}
-		if f = t.get(f.shown); f == nil {
-			continue
-		}
-		if err := f.sync(); err != nil {
-			f.fail(err)
-		}
-		f.unsettle()
-		f.settle()
-		t.release(f)
-	}
-}
-
-// all returns the open files.
-func (t *files) all() []*file {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var all []*file
-	for _, f := range t.open {
-		all = append(all, f)
-	}
-	return all
-}
-
-// syncAll syncs everything that was written.
-func (t *files) syncAll() error {
-	var errs []error
-	for _, f := range t.all() {
-		errs = append(errs, f.syncIfOpen())
-	}
-	return errors.Join(errs...)
-}
-
-func (f *file) syncIfOpen() error {
-	if _, ok := f.plainSize(); !ok {
 		return nil
+	})
+}
+
+// syncUsed syncs a file that has handles.
+func (t *files) syncUsed(s shown) {
+	f := t.get(s)
+	if f == nil {
+		return
 	}
-	return f.sync()
+	defer t.release(f)
+	if err := f.sync(); err != nil {
+		f.fail(err)
+	}
+	f.unsettle()
+	f.settle()
 }
 
 // closeAll closes everything durably, handles in use or not, and keeps anything
@@ -215,11 +201,27 @@ func (t *files) closeAll() error {
 	t.mu.Lock()
 	t.closed = true
 	t.mu.Unlock()
-	var errs []error
-	for _, f := range t.all() {
+	return t.each(func(f *file) error {
 		f.mu.Lock()
-		errs = append(errs, f.closeStore())
-		f.mu.Unlock()
+		defer f.mu.Unlock()
+		return f.closeStore()
+	})
+}
+
+// each calls do for every open file, several at once, and joins the errors.
+func (t *files) each(do func(*file) error) error {
+	t.mu.Lock()
+	all := slices.Collect(maps.Values(t.open))
+	t.mu.Unlock()
+	errs := make([]error, len(all))
+	var g errgroup.Group
+	g.SetLimit(syncers)
+	for i, f := range all {
+		g.Go(func() error {
+			errs[i] = do(f)
+			return nil
+		})
 	}
+	g.Wait()
 	return errors.Join(errs...)
 }

@@ -108,6 +108,9 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	if m.pagesFit(n, f) {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
+	if !write {
+		out.OpenFlags |= fuse.FOPEN_NOFLUSH
+	}
 	out.Fh = m.handles.add(h)
 	return fuse.OK
 }

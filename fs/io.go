@@ -38,6 +38,11 @@ func (m *mount) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32,
 	if h == nil {
 		return 0, fuse.EBADF
 	}
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		if err := h.file.dropPrivileges(); err != nil {
+			return 0, status(err)
+		}
+	}
 	if h.fd >= 0 {
 		n, err := unix.Pwrite(h.fd, data, int64(in.Offset))
 		return uint32(max(n, 0)), status(err)

@@ -160,7 +160,7 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 		MaxBackground:            maxBackground,
 		MaxInflightRequestBytes:  maxInflight,
 		ExplicitDataCacheControl: true,
-		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO,
+		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
 		Logger:                   m.log,
 	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)

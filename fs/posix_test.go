@@ -311,6 +311,16 @@ func TestCreatedOwner(t *testing.T) {
 			t.Errorf("%s: mode and owner %o %d %d, want %o %d %d", name, got[0], got[1], got[2], want[0], want[1], want[2])
 		}
 	}
+	write(t, d.path("program"), []byte("x"))
+	for _, change := range []string{"echo y >> program", "echo > program", "truncate -s 1 program"} {
+		if err := os.Chmod(d.path("program"), 0o777|os.ModeSetuid|os.ModeSetgid); err != nil {
+			t.Fatal(err)
+		}
+		as(t, 4321, 4322, d.dir, change)
+		if st, err := os.Stat(d.path("program")); err != nil || st.Mode() != 0o777 {
+			t.Errorf("%s by another user leaves mode %v, %v", change, st.Mode(), err)
+		}
+	}
 	write(t, d.path("secret"), []byte("x"))
 	if err := os.Chmod(d.path("secret"), 0o600); err != nil {
 		t.Fatal(err)
