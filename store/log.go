@@ -228,12 +228,11 @@ func (t *logTrimmer) verify(n int64, e entry, buf []byte) (bool, error) {
 		return ok, nil
 	}
 	b := buf[:e.stored()]
-	if got, err := t.d.ReadAt(b, e.off()); got < len(b) && err != io.EOF {
+	got, err := t.d.ReadAt(b, e.off())
+	if got < len(b) && err != io.EOF {
 		return false, readError(err, framePart(e.kind(), n), e.off())
-	} else if got < len(b) {
-		clear(b[got:])
 	}
-	ok := verifyFrame(b, e, n, t.idSum) == nil
+	ok := got == len(b) && verifyFrame(b, e, n, t.idSum) == nil
 	t.known[frameEntry{n, e}] = ok
 	return ok, nil
 }

@@ -21,7 +21,7 @@ func TestModel(t *testing.T) {
 			t.Run(fmt.Sprintf("%v-%d", id, frameSize), func(t *testing.T) {
 				t.Parallel()
 				seed := rand.Uint64()
-				if v := os.Getenv("SEED"); v != "" {
+				if v := os.Getenv("LAZYFS_SEED"); v != "" {
 					fmt.Sscan(v, &seed)
 				}
 				t.Logf("seed %d", seed)
@@ -31,9 +31,6 @@ func TestModel(t *testing.T) {
 					m.step()
 					if err := m.s.spaceFault(); err != nil {
 						m.fail("%v", err)
-					}
-					if os.Getenv("DBG") != "" && len(m.want) > 0 {
-						m.read(0, len(m.want))
 					}
 				}
 			})

@@ -251,10 +251,10 @@ func (s *Store) replayOp(op logOp) error {
 
 // recover makes the state that a writer found durable, and starts a new log.
 func (s *Store) recover() error {
-	if err := s.d.Datasync(); err != nil {
+	s.slotDurable = false // The log behind it may not be.
+	if err := s.settle(); err != nil {
 		return err
 	}
-	s.durable, s.slotDurable = s.gen, true
 	return s.checkpoint(true, s.size)
 }
 
@@ -323,7 +323,15 @@ func makeDisk(d disk, f *os.File, sb *superblock, o Options) (*Store, error) {
 	if _, err := d.WriteAt(b[:], 0); err != nil {
 		return nil, err
 	}
-	return openDisk(d, f, o)
+	s, err := openDisk(d, f, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.loadSpace(); err != nil {
+		return nil, err
+	}
+	s.durable, s.slotDurable = 0, false // Until the first Sync.
+	return s, nil
 }
 
 func newSuperblock(o CreateOptions) (*superblock, error) {
