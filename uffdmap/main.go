@@ -1,0 +1,177 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// helperEnv tells a process that it is a helper, and which. Its value is a role.
+const helperEnv = "LAZYFS_HELPER"
+
+// The roles of a helper.
+const (
+	rolePager   = "pager"
+	roleStandby = "standby"
+)
+
+// The descriptors that a helper is born with, besides standard error.
+const (
+	fdProgram = 3 // connection to the program
+	fdPager   = 4 // of a standby: connection to the pager
+)
+
+// mainCalled says that this program can be its own helper.
+var mainCalled bool
+
+// Main makes the running program able to be the helper of its own served
+// mappings: Map starts the program once more, as its pager, and Main is where
+// that process goes. Call it first thing in main, and first thing in TestMain:
+//
+//	func main() {
+//		uffdmap.Main()
+//		…
+//	}
+//
+// In the program itself Main returns at once. In a helper it never returns: the
+// process serves until the program has ended or closed its last mapping, and
+// exits. What the program does before Main, the initialisation of its packages
+// for instance, happens in the helpers too.
+//
+// A program that does not call Main is served by the lazyfs command, when that
+// lies beside the program's executable or in PATH.
+func Main() {
+	mainCalled = true
+	role := os.Getenv(helperEnv)
+	if role == "" || !isSocket(fdProgram) {
+		return
+	}
+	setUpHelper()
+	var err error
+	switch role {
+	case rolePager:
+		err = runPager()
+	case roleStandby:
+		err = runStandby()
+	default:
+		err = fmt.Errorf("%s is %q", helperEnv, role)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
+		os.Exit(3)
+	}
+	os.Exit(0)
+}
+
+func isSocket(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
+}
+
+// setUpHelper makes a helper independent of how its program was started.
+func setUpHelper() {
+	// A service manager stops the whole group, a terminal interrupts it; the
+	// program may still want to sync. A helper ends when the program has.
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	runtime.GOMAXPROCS(runtime.NumCPU())
+	debug.SetGCPercent(100)
+	debug.SetMemoryLimit(math.MaxInt64)
+	for fd := fdProgram; fd <= fdPager; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	// With cgo only the calling thread can be reached; it is the one that
+	// starts the standby.
+	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
+		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	}
+}
+
+// setName shows the role of this process in ps and top: lazyfs-pager for
+// instance. A thread's name is that of its process only for the first thread.
+func setName(role string) {
+	name := append([]byte("lazyfs-"+role), 0)
+	fd, err := unix.Open("/proc/self/comm", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+		return
+	}
+	unix.Write(fd, name[:len(name)-1])
+	unix.Close(fd)
+}
+
+// ErrNoHelper says that nothing can be started as the pager: the program does
+// not call Main, and no lazyfs command was found.
+var ErrNoHelper = errors.New("no helper program: call uffdmap.Main first thing in main, or put lazyfs beside the program or into PATH")
+
+// helperProgram finds what to start as the pager.
+func helperProgram() (string, error) {
+	if mainCalled {
+		// The link leads to the running program even when its file was replaced.
+		return "/proc/self/exe", nil
+	}
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), "lazyfs")
+		if unix.Access(beside, unix.X_OK) == nil {
+			return beside, nil
+		}
+	}
+	found, err := exec.LookPath("lazyfs")
+	if err != nil {
+		return "", ErrNoHelper
+	}
+	return filepath.Abs(found)
+}
+
+// startHelper starts program as a helper with these descriptors from fdProgram
+// on. It runs in a session of its own, without the program's standard input and
+// output. With sibling it becomes a child of this process's parent, so that all
+// helpers are children of the program they serve, which reaps them.
+func startHelper(program, role string, sibling bool, fds ...int) (pid int, err error) {
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "open", Path: os.DevNull, Err: err})
+	}
+	defer unix.Close(null)
+	stderr := uintptr(unix.Stderr)
+	if _, err := unix.FcntlInt(stderr, unix.F_GETFD, 0); err != nil {
+		stderr = uintptr(null)
+	}
+	files := []uintptr{uintptr(null), uintptr(null), stderr}
+	for _, fd := range fds {
+		files = append(files, uintptr(fd))
+	}
+	attr := &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   append(withoutEnv(os.Environ(), helperEnv), helperEnv+"="+role),
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	if sibling {
+		attr.Sys.Cloneflags = unix.CLONE_PARENT
+	}
+	pid, err = syscall.ForkExec(program, []string{"lazyfs", "pager"}, attr)
+	if err != nil {
+		return 0, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "exec", Path: program, Err: err})
+	}
+	return pid, nil
+}
+
+func withoutEnv(env []string, name string) []string {
+	var rest []string
+	for _, e := range env {
+		if len(e) <= len(name) || e[len(name)] != '=' || e[:len(name)] != name {
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}

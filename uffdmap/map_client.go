@@ -1,0 +1,291 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A client is the program's side of the connection to its helpers. All served
+// mappings of a program share one, and with it one pager.
+//
+// None of its goroutines is needed for a fault to be answered, nor for a dead
+// pager to be succeeded: a program may be standing still, waiting for a page.
+type client struct {
+	ended chan struct{} // closed when the last helper has hung up for good
+
+	mu      sync.Mutex // guards what follows
+	conn    *conn
+	pager   int   // pid of the pager last heard of
+	greeted bool  // a helper of this connection has said hello
+	pids    []int // of helpers that were not reaped yet
+	closing bool
+	failed  error // why there are no helpers
+	lastSeq uint64
+	lastID  int32
+	calls   map[uint64]*call
+	maps    map[int32]*Mapping
+}
+
+// A call is a request without an answer yet.
+type call struct {
+	m    message
+	done chan error // holds one
+}
+
+// theClient is the client of all mappings of this program, while there are any.
+var theClient struct {
+	mu    sync.Mutex // guards what follows
+	c     *client
+	users int
+}
+
+// acquireClient gives the program's client, and starts its helpers if there are
+// none.
+func acquireClient() (*client, error) {
+	theClient.mu.Lock()
+	defer theClient.mu.Unlock()
+	if theClient.c == nil {
+		c, err := newClient()
+		if err != nil {
+			return nil, err
+		}
+		theClient.c = c
+	}
+	theClient.users++
+	return theClient.c, nil
+}
+
+// releaseClient undoes acquireClient. The last one ends the helpers.
+func releaseClient(c *client) error {
+	theClient.mu.Lock()
+	defer theClient.mu.Unlock()
+	theClient.users--
+	if theClient.users > 0 {
+		return nil
+	}
+	theClient.c = nil
+	return c.close()
+}
+
+func newClient() (*client, error) {
+	c := &client{
+		ended: make(chan struct{}),
+		calls: map[uint64]*call{},
+		maps:  map[int32]*Mapping{},
+	}
+	if err := c.start(); err != nil {
+		return nil, err
+	}
+	go c.listen()
+	return c, nil
+}
+
+// start starts a pager at a new connection. The caller holds mu, or is alone.
+func (c *client) start() error {
+	program, err := helperProgram()
+	if err != nil {
+		return err
+	}
+	mine, its, err := socketPair()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(its)
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		unix.Close(mine)
+		return fmt.Errorf("open a pidfd: %w", err)
+	}
+	defer unix.Close(self)
+	pid, err := startHelper(program, rolePager, false, its)
+	if err != nil {
+		unix.Close(mine)
+		return err
+	}
+	c.conn, c.pager, c.greeted = &conn{fd: mine}, pid, false
+	c.pids = append(c.pids, pid)
+	// If it has died already that shows when listening.
+	c.conn.send(message{Verb: verbWelcome, Version: protocol, fds: []int{self}})
+	return nil
+}
+
+// listen takes what the helpers say until they hang up for good.
+func (c *client) listen() {
+	defer close(c.ended)
+	for {
+		m, err := c.conn.receive()
+		switch {
+		case err == nil:
+			closeAll(m.fds)
+			c.hear(m)
+		case !c.restart(err):
+			return
+		}
+	}
+}
+
+// hear takes one message.
+func (c *client) hear(m message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch m.Verb {
+	case verbReply:
+		if call := c.calls[m.Seq]; call != nil {
+			delete(c.calls, m.Seq)
+			call.done <- m.Err.asError()
+		}
+	case verbHello:
+		c.greeted = true
+		c.learn(m.Pager)
+		c.learn(m.Standby)
+		c.reap(m.Pager, m.Standby)
+		if m.Pager != c.pager {
+			// The one that had read these requests is dead. What it had done
+			// of them is done again, which changes nothing.
+			c.pager = m.Pager
+			c.repeat()
+		}
+	}
+}
+
+// learn notes the pid of a helper, which is a child of this process.
+func (c *client) learn(pid int) {
+	if !slices.Contains(c.pids, pid) {
+		c.pids = append(c.pids, pid)
+	}
+}
+
+// reap takes the exit status of the helpers that have ended, but for those that
+// are known to live.
+func (c *client) reap(alive ...int) {
+	rest := c.pids[:0]
+	for _, pid := range c.pids {
+		if slices.Contains(alive, pid) || !reaped(pid, unix.WNOHANG) {
+			rest = append(rest, pid)
+		}
+	}
+	c.pids = rest
+}
+
+// reaped says whether the child pid is gone. Somebody else may have reaped it.
+func reaped(pid, options int) bool {
+	for {
+		got, err := unix.Wait4(pid, nil, options, nil)
+		if err != unix.EINTR {
+			return got == pid || err != nil
+		}
+	}
+}
+
+// repeat sends all requests without an answer again, in order. The caller holds
+// mu.
+func (c *client) repeat() {
+	for _, seq := range slices.Sorted(maps.Keys(c.calls)) {
+		c.conn.send(c.calls[seq].m)
+	}
+}
+
+// restart goes on after both helpers have ended, and says false if that was
+// wanted or can't be. Where the program got here although its pages were not
+// served, it has everything that new helpers need.
+func (c *client) restart(cause error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, pid := range c.pids {
+		reaped(pid, 0)
+	}
+	c.pids = nil
+	unix.Close(c.conn.fd)
+	if c.closing {
+		return false
+	}
+	if !c.greeted {
+		return c.fail(fmt.Errorf("the helper ended before it was ready: %w", cause))
+	}
+	if err := c.start(); err != nil {
+		return c.fail(err)
+	}
+	for _, m := range c.maps {
+		c.conn.send(message{Verb: verbAttach, ID: m.ID, Spec: &m.spec, fds: m.fds})
+	}
+	c.repeat()
+	return true
+}
+
+// fail gives err to everybody who waits and who will ask. The caller holds mu.
+func (c *client) fail(err error) bool {
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%v", err)
+	}
+	c.failed = err
+	for seq, call := range c.calls {
+		delete(c.calls, seq)
+		call.done <- err
+	}
+	return false
+}
+
+// call asks the pager and waits for the answer.
+func (c *client) call(m message) error {
+	c.mu.Lock()
+	if c.failed != nil {
+		c.mu.Unlock()
+		return c.failed
+	}
+	c.lastSeq++
+	m.Seq = c.lastSeq
+	call := &call{m, make(chan error, 1)}
+	c.calls[m.Seq] = call
+	// A failure to send means that both helpers are gone, which listen notices.
+	c.conn.send(m)
+	c.mu.Unlock()
+	return <-call.done
+}
+
+func (c *client) newID() int32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastID++
+	return c.lastID
+}
+
+// add makes m one that new helpers serve, remove ends that.
+func (c *client) add(m *Mapping) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.maps[m.ID] = m
+}
+
+func (c *client) remove(m *Mapping) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.maps, m.ID)
+}
+
+// close ends the helpers and waits for their end.
+func (c *client) close() error {
+	c.mu.Lock()
+	c.closing = true
+	unix.Shutdown(c.conn.fd, unix.SHUT_WR)
+	pids := append([]int(nil), c.pids...)
+	c.mu.Unlock()
+	const patience = 10 * time.Second
+	select {
+	case <-c.ended:
+		return nil
+	case <-time.After(patience):
+	}
+	for _, pid := range pids {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	<-c.ended
+	return fmt.Errorf("helpers did not end within %v and were killed", patience)
+}

@@ -1,0 +1,201 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/internal/uffd"
+	"lazyfs/store"
+)
+
+// build makes everything of a mapping that belongs to the program: the memory,
+// its userfaultfd, the table, and the descriptors of the store and of the spill
+// file. On error free gives back what there is.
+func (m *Mapping) build() error {
+	m.fds = []int{-1, -1, -1}
+	var extra []int
+	if err := m.openSource(&extra); err != nil {
+		m.fds = append(m.fds, extra...)
+		return err
+	}
+	m.Len = max(pageSize, (m.spec.Size+pageSize-1)&^(pageSize-1))
+	if m.hasSpill() {
+		fd, err := newSpill(filepath.Dir(m.Path), m.Len)
+		if err != nil {
+			m.fds = append(m.fds, extra...)
+			return err
+		}
+		extra = append(extra, fd)
+	}
+	m.fds = append(m.fds, extra...)
+	if err := m.buildTable(); err != nil {
+		return err
+	}
+	if err := m.buildMemory(); err != nil {
+		return err
+	}
+	return m.register()
+}
+
+// openSource learns size and frame size of the source. For a store it appends
+// the descriptor, which holds the writer's lock when m is writable.
+func (m *Mapping) openSource(fds *[]int) error {
+	if !m.hasStore() {
+		p, err := store.OpenPages(m.Path, m.Pages)
+		if err != nil {
+			return err
+		}
+		m.spec.Size, m.FrameSize = p.Size(), int64(p.FrameSize())
+		return p.Close()
+	}
+	flags := unix.O_RDONLY
+	if m.Writable {
+		flags = unix.O_RDWR
+	}
+	fd, err := unix.Open(m.Path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: m.Path, Err: err}
+	}
+	*fds = append(*fds, fd)
+	if m.Writable {
+		if err := lockStore(fd, m.Path); err != nil {
+			return err
+		}
+	}
+	f, err := duplicate(fd, m.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum, err := store.Probe(f)
+	if err != nil {
+		return err
+	}
+	m.spec.Size, m.FrameSize = sum.Size, int64(sum.FrameSize)
+	return nil
+}
+
+// lockStore takes the writer's lock for this process, under whose name others
+// see it. The pager and its successors work on copies of the descriptor, which
+// share the lock.
+func lockStore(fd int, path string) error {
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err != unix.EWOULDBLOCK {
+		return nil // If it can't be locked at all the store decides what that means.
+	}
+	f, err := duplicate(fd, path)
+	if err != nil {
+		return err
+	}
+	s, err := store.OpenFile(f, store.Options{Writable: true})
+	if err != nil {
+		return err // It names the holder.
+	}
+	return s.Discard() // The holder has just given it up, and we have it now.
+}
+
+func duplicate(fd int, path string) (*os.File, error) {
+	d, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "dup", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(d), path), nil
+}
+
+// newSpill makes a file without a name for evicted dirty frames, on the disk of
+// the store if that can be written.
+func newSpill(folder string, size int64) (int, error) {
+	var errs []error
+	for _, dir := range []string{folder, os.TempDir()} {
+		fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if err == nil {
+			if err = unix.Ftruncate(fd, size); err == nil {
+				return fd, nil
+			}
+			unix.Close(fd)
+		}
+		errs = append(errs, &os.PathError{Op: "make spill file", Path: dir, Err: err})
+	}
+	return -1, errors.Join(errs...)
+}
+
+func (m *Mapping) buildTable() error {
+	fd, err := newTableMemory(m.frames())
+	if err != nil {
+		return err
+	}
+	m.fds[fdTable] = fd
+	m.table, err = mapTable(fd, m.frames(), false)
+	return err
+}
+
+// buildMemory makes the memory. Its descriptor is mapped here and nowhere else:
+// a touch through a second mapping would make zeros of an absent page.
+func (m *Mapping) buildMemory() error {
+	fd, err := unix.MemfdCreate("lazyfs", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("make memory: %w", err)
+	}
+	m.fds[fdMemory], m.memory = fd, fd
+	if err := unix.Ftruncate(fd, m.Len); err != nil {
+		return fmt.Errorf("make %#x bytes of memory: %w", m.Len, err)
+	}
+	prot := unix.PROT_READ
+	if m.Tracked {
+		prot |= unix.PROT_WRITE
+	}
+	if m.mem, err = unix.Mmap(fd, 0, int(m.Len), prot, unix.MAP_SHARED|unix.MAP_NORESERVE); err != nil {
+		return fmt.Errorf("map %#x bytes of memory: %w", m.Len, err)
+	}
+	m.Base = uint64(address(m.mem))
+	if err := unix.Madvise(m.mem, unix.MADV_DONTFORK); err != nil {
+		return fmt.Errorf("keep memory from children: %w", err)
+	}
+	// A kernel without huge pages does not know the advice.
+	if err := unix.Madvise(m.mem, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
+		return fmt.Errorf("keep memory in small pages: %w", err)
+	}
+	return nil
+}
+
+// register makes the faults of the memory ours.
+func (m *Mapping) register() error {
+	want := uffd.FeatureMissingShmem | uffd.FeaturePoison
+	mode := uffd.ModeMissing
+	if m.Tracked {
+		want |= uffd.FeatureFaultWP | uffd.FeatureWPHugetlbfsShmem
+		mode |= uffd.ModeWP
+	}
+	u, err := uffd.Open(want, 0)
+	if err != nil {
+		return err
+	}
+	// The number alone is kept: it is sent, and closed by free.
+	m.fds[fdUffd], m.Features = u.Fd(), u.Features()
+	if _, err := u.Register(uintptr(m.Base), uintptr(m.Len), mode); err != nil {
+		if errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("%w: write protection of shared memory: %w", ErrUnsupported, err)
+		}
+		return err
+	}
+	return nil
+}
+
+// free gives back what build made. The memory goes before the userfaultfd, since
+// without that absent pages would become zeros.
+func (m *Mapping) free() {
+	if m.mem != nil {
+		unix.Munmap(m.mem)
+		m.mem = nil
+	}
+	if m.table != nil {
+		m.table.close()
+		m.table = nil
+	}
+	closeAll(m.fds)
+	m.fds = nil
+}

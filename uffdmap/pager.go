@@ -1,0 +1,182 @@
+package uffdmap
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pager is the process that owns the pages of a program's served mappings.
+type pager struct {
+	program    *conn
+	programEnd int // pidfd
+	pool       *pool
+	keeper     *keeper
+
+	mu     sync.RWMutex // guards served
+	served map[int32]*served
+}
+
+func newPager(program *conn, programEnd int) *pager {
+	p := &pager{program: program, programEnd: programEnd, served: map[int32]*served{}}
+	p.keeper = newKeeper(p)
+	return p
+}
+
+// runPager is the life of a program's first pager.
+func runPager() error {
+	setName(rolePager)
+	program := &conn{fd: fdProgram}
+	first, err := program.receive()
+	if err == io.EOF {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if first.Verb != verbWelcome || first.Version != protocol || len(first.fds) != 1 {
+		return fmt.Errorf("program begins with %q of protocol %d, want %q of %d", first.Verb, first.Version, verbWelcome, protocol)
+	}
+	return newPager(program, first.fds[0]).succeed(nil)
+}
+
+// succeed goes on where another pager left off, with what that one served, and
+// returns when the program has ended.
+func (p *pager) succeed(held map[int32]holding) error {
+	var err error
+	if p.pool, err = newPool(p); err != nil {
+		return err
+	}
+	for _, h := range held {
+		m, err := openServed(h)
+		if err != nil {
+			return err // Only for want of memory or descriptors.
+		}
+		m.table.head.takeovers.Add(1)
+		p.add(m)
+	}
+	go p.watchProgram()
+	go p.keeper.run()
+	return p.obeyProgram()
+}
+
+// watchProgram ends this process when the program ends, should a stray copy of
+// the program's end of the connection keep that open.
+func (p *pager) watchProgram() {
+	fds := []unix.PollFd{{Fd: int32(p.programEnd), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err == nil {
+			os.Exit(0)
+		}
+	}
+}
+
+// obeyProgram serves the program's requests until it hangs up.
+func (p *pager) obeyProgram() error {
+	for {
+		m, err := p.program.receive()
+		if err == io.EOF {
+			p.keeper.stop()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch m.Verb {
+		case verbAttach:
+			// In order, so that a request about the mapping finds it.
+			err := p.attach(m)
+			go func() {
+				if err == nil {
+					p.keeper.tell(message{Verb: verbAdopt, Spec: m.Spec})
+				}
+				p.reply(m, err)
+			}()
+		case verbDetach:
+			go p.reply(m, p.detach(m.ID))
+		default:
+			go p.reply(m, p.request(m))
+		}
+	}
+}
+
+// reply answers request m. A program that is gone needs no answer.
+func (p *pager) reply(m message, err error) {
+	p.program.send(message{Verb: verbReply, Seq: m.Seq, Err: newWireError(err)})
+}
+
+// attach begins to serve a mapping. The program asks again when a pager dies in
+// the middle, so it may be served already.
+func (p *pager) attach(m message) error {
+	if m.Spec == nil || len(m.fds) != m.Spec.fdCount() {
+		closeAll(m.fds)
+		return fmt.Errorf("attach came with %d descriptors", len(m.fds))
+	}
+	if p.find(m.Spec.ID) != nil {
+		closeAll(m.fds)
+		return nil
+	}
+	s, err := openServed(holding{*m.Spec, m.fds})
+	if err != nil {
+		return err
+	}
+	if s.broken != nil {
+		s.close(false)
+		return s.broken
+	}
+	p.add(s)
+	return nil
+}
+
+// add begins to answer the faults of m. Those that a dead pager had read and not
+// answered are delivered again.
+func (p *pager) add(m *served) {
+	m.pool = p.pool
+	p.mu.Lock()
+	p.served[m.ID] = m
+	p.mu.Unlock()
+	p.pool.watch(m)
+	m.uffd.Wake(uintptr(m.Base), uintptr(m.Len))
+}
+
+func (p *pager) find(id int32) *served {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.served[id]
+}
+
+// detach stops serving a mapping, here and in the standby, and closes its store.
+func (p *pager) detach(id int32) error {
+	p.mu.Lock()
+	m := p.served[id]
+	delete(p.served, id)
+	p.mu.Unlock()
+	var err error
+	if m != nil {
+		p.pool.unwatch(m)
+		err = m.close(true)
+	}
+	p.keeper.tell(message{Verb: verbDrop, ID: id})
+	return err
+}
+
+// request does what m asks of one mapping.
+func (p *pager) request(m message) error {
+	s := p.find(m.ID)
+	if s == nil || !s.enter() {
+		return os.ErrClosed
+	}
+	defer s.leave()
+	switch m.Verb {
+	case verbSync:
+		return s.sync()
+	case verbPrefetch:
+		return s.prefetch(m.Ranges)
+	case verbProtect:
+		return s.protect()
+	}
+	return fmt.Errorf("pager does not know %q", m.Verb)
+}

@@ -1,0 +1,141 @@
+package uffdmap
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// An evictor keeps a mapping within its memory limit. It goes round the mapping
+// and takes the frames in the order in which they lie there.
+type evictor struct {
+	mu     sync.Mutex // guards what follows; taken before a frame's lock
+	hand   int64      // offset in the mapping
+	failed bool       // the last attempt; said once
+}
+
+// makeRoom evicts frames until the mapping is within its limit. Where that can't
+// be done, because the spill file has no room left, the limit is exceeded.
+func (m *served) makeRoom(buf []byte) {
+	if m.Limit == 0 || m.resident() <= m.Limit {
+		return
+	}
+	e := &m.evictor
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for rest := 2 * m.frames(); rest > 0 && m.resident() > m.Limit; rest-- {
+		data, err := unix.Seek(m.memory, e.hand, unix.SEEK_DATA)
+		if err != nil { // Nothing up to the end: begin again.
+			e.hand = 0
+			continue
+		}
+		n := data / m.FrameSize
+		e.hand = (n + 1) * m.FrameSize
+		err = m.evict(buf, n)
+		if err != nil && !e.failed {
+			fmt.Fprintf(os.Stderr, "lazyfs pager: memory limit of %s exceeded: %v\n", m.Path, err)
+		}
+		if e.failed = err != nil; e.failed {
+			return
+		}
+	}
+}
+
+// resident is the memory that the mapping's pages take, in bytes.
+func (m *served) resident() int64 {
+	var st unix.Stat_t
+	if err := unix.Fstat(m.memory, &st); err != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}
+
+// evict takes frame n out of memory. A writer waits for the frame's protection
+// to be lifted, and finds its page absent then. A frame that some device pins
+// stays as it is.
+func (m *served) evict(buf []byte, n int64) error {
+	defer m.lock(n).Unlock()
+	off, length := m.extent(n)
+	if m.Tracked {
+		if err := m.setProtected(n, true); err != nil {
+			return err
+		}
+		if m.table.isDirty(n) {
+			if err := m.spillFrame(buf, n); err != nil {
+				return err
+			}
+		}
+	}
+	const mode = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	if err := unix.Fallocate(m.memory, mode, off, length); err != nil {
+		return fmt.Errorf("evict frame %d: %w", n, err)
+	}
+	if data, err := unix.Seek(m.memory, off, unix.SEEK_DATA); err == nil && data < off+length {
+		return m.putBack(buf, n)
+	}
+	m.table.head.evicted.Add(1)
+	m.uffd.Wake(m.addr(off), uintptr(length))
+	return nil
+}
+
+// putBack restores what a punch left behind as zeros: pages of a huge page that
+// somebody has pinned. lazyfs makes no huge pages; another program may.
+func (m *served) putBack(buf []byte, n int64) error {
+	src, err := m.read(buf, n)
+	if err != nil {
+		return err
+	}
+	off, length := m.extent(n)
+	for at := int64(0); at < length; at += pageSize {
+		if !m.present(off + at) {
+			continue
+		}
+		if _, err := unix.Pwrite(m.memory, src[at:at+pageSize], off+at); err != nil {
+			return fmt.Errorf("put frame %d back: %w", n, err)
+		}
+	}
+	return fmt.Errorf("evict frame %d: its memory is pinned: %w", n, unix.EBUSY)
+}
+
+// spillFrame writes frame n, which is dirty and protected, to the spill file.
+func (m *served) spillFrame(buf []byte, n int64) error {
+	p, err := m.capture(buf, n)
+	if err != nil {
+		return err
+	}
+	off, _ := m.extent(n)
+	for done := 0; done < len(p); {
+		k, err := unix.Pwrite(m.spill, p[done:], off+int64(done))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("write frame %d to the spill file: %w", n, err)
+		}
+		done += k
+	}
+	m.table.spilled.set(n)
+	return nil
+}
+
+// readSpilled reads frame n from the spill file.
+func (m *served) readSpilled(buf []byte, n int64) ([]byte, error) {
+	off, length := m.extent(n)
+	if err := preadFull(m.spill, buf[:length], off); err != nil {
+		return nil, fmt.Errorf("read frame %d from the spill file: %w", n, err)
+	}
+	return buf[:m.FrameSize], nil
+}
+
+// forgetSpilled gives up what the spill file holds of frame n. The caller holds
+// the frame's lock.
+func (m *served) forgetSpilled(n int64) {
+	if !m.table.spilled.get(n) {
+		return
+	}
+	m.table.spilled.clear(n)
+	off, length := m.extent(n)
+	unix.Fallocate(m.spill, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length)
+}

@@ -1,0 +1,208 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// lift lets the writer go on that waits for the protected page.
+func (m *served) lift(page int64) {
+	n := page / m.FrameSize
+	defer m.lock(n).Unlock()
+	m.table.head.writes.Add(1)
+	m.table.dirty.set(n)
+	m.table.written.set(n)
+	m.setProtected(n, false)
+}
+
+// setProtected protects the present pages of frame n, or lifts that.
+func (m *served) setProtected(n int64, on bool) error {
+	off, length := m.extent(n)
+	for {
+		err := m.uffd.WriteProtect(m.addr(off), uintptr(length), on, false)
+		switch {
+		case err == unix.EAGAIN:
+			runtime.Gosched()
+		case err == unix.ENOENT || err == unix.ESRCH || errors.Is(err, os.ErrClosed):
+			return nil // The program has unmapped it, or is gone.
+		case err != nil:
+			return fmt.Errorf("protect frame %d: %w", n, err)
+		default:
+			return nil
+		}
+	}
+}
+
+// protect makes every write from now on visible as written. Pages that nobody
+// has written are protected already, since they were installed so.
+func (m *served) protect() error {
+	if !m.Tracked {
+		return nil
+	}
+	for n := range union(m.table.written, m.table.dirty) {
+		if err := m.protectFrame(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *served) protectFrame(n int64) error {
+	defer m.lock(n).Unlock()
+	m.table.written.clear(n)
+	return m.setProtected(n, true)
+}
+
+// sync writes all dirty frames back and commits them as one generation. When it
+// fails they are all dirty as before, and the store is as at its last commit.
+func (m *served) sync() error {
+	if m.store == nil {
+		return m.broken
+	}
+	m.syncing.Lock()
+	defer m.syncing.Unlock()
+	var frames []int64
+	for n := range m.table.dirty.all() {
+		frames = append(frames, n)
+	}
+	err := m.inParallel(frames, m.writeBack)
+	if err == nil {
+		err = m.store.Sync()
+	}
+	m.unclean = err != nil
+	if err != nil {
+		m.table.restoreDirty()
+		return err
+	}
+	for n := range m.table.syncing.all() {
+		m.committed(n)
+	}
+	return nil
+}
+
+// writeBack gives frame n to the store. Whoever writes to it from then on faults
+// and makes it dirty again.
+func (m *served) writeBack(buf []byte, n int64) error {
+	p, err := m.takeFrame(buf, n)
+	if err != nil {
+		return err
+	}
+	off, _ := m.extent(n)
+	if err := m.store.WriteFrame(n, p[:min(m.FrameSize, m.Size-off)]); err != nil {
+		return err
+	}
+	m.table.head.stored.Add(1)
+	return nil
+}
+
+// takeFrame protects frame n and copies it.
+func (m *served) takeFrame(buf []byte, n int64) ([]byte, error) {
+	defer m.lock(n).Unlock()
+	m.table.syncing.set(n)
+	m.table.dirty.clear(n)
+	if err := m.setProtected(n, true); err != nil {
+		return nil, err
+	}
+	return m.capture(buf, n)
+}
+
+// committed notes that frame n is in the store as takeFrame found it.
+func (m *served) committed(n int64) {
+	defer m.lock(n).Unlock()
+	m.table.syncing.clear(n)
+	if m.spill >= 0 && !m.table.dirty.get(n) {
+		m.forgetSpilled(n)
+	}
+}
+
+// capture copies frame n to buf: its present pages from the memory, the others
+// from where they are. The caller holds the frame's lock, and the frame is
+// protected.
+func (m *served) capture(buf []byte, n int64) ([]byte, error) {
+	off, length := m.extent(n)
+	buf = buf[:length]
+	if !m.complete(off, length) {
+		base, err := m.read(buf[:cap(buf)], n)
+		if err != nil {
+			return nil, err
+		}
+		if &base[0] != &buf[0] {
+			copy(buf, base)
+		}
+	}
+	for at := off; at < off+length; {
+		data, err := unix.Seek(m.memory, at, unix.SEEK_DATA)
+		if err == unix.ENXIO || err == nil && data >= off+length {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find pages of frame %d: %w", n, err)
+		}
+		hole, err := unix.Seek(m.memory, data, unix.SEEK_HOLE)
+		if err != nil {
+			return nil, fmt.Errorf("find pages of frame %d: %w", n, err)
+		}
+		hole = min(hole, off+length)
+		if err := preadFull(m.memory, buf[data-off:hole-off], data); err != nil {
+			return nil, fmt.Errorf("read frame %d: %w", n, err)
+		}
+		at = hole
+	}
+	return buf, nil
+}
+
+func preadFull(fd int, p []byte, off int64) error {
+	for len(p) > 0 {
+		n, err := unix.Pread(fd, p, off)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return err
+		case n == 0:
+			return unix.EIO
+		}
+		p, off = p[max(n, 0):], off+int64(max(n, 0))
+	}
+	return nil
+}
+
+// inParallel calls do for each frame, on all cores, until one fails. do gets
+// memory for one frame.
+func (m *served) inParallel(frames []int64, do func(buf []byte, n int64) error) error {
+	var next atomic.Int64
+	var once sync.Once
+	var first error
+	fail := func(err error) {
+		once.Do(func() { first = err })
+		next.Store(int64(len(frames)))
+	}
+	var all sync.WaitGroup
+	for range min(runtime.NumCPU(), len(frames)) {
+		all.Go(func() {
+			buf, err := newScratch(maxFrameSize)
+			if err != nil {
+				fail(err)
+				return
+			}
+			defer freeScratch(buf)
+			for i := next.Add(1) - 1; i < int64(len(frames)); i = next.Add(1) - 1 {
+				if err := do(buf, frames[i]); err != nil {
+					fail(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	return first
+}
+
+// address is the address of b, which lies outside the heap.
+func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }

@@ -1,0 +1,131 @@
+package uffdmap
+
+import (
+	"fmt"
+	"iter"
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A table is what is known of a served mapping's frames, in memory that the
+// program, the pager and the standby share. The program reads it, the pager
+// alone changes it.
+//
+// It outlives a pager that dies at any instruction, because each change is one
+// atomic operation and their order is fixed: a frame's bits are set before a
+// write to it is let through, and cleared after its bytes are stored.
+type table struct {
+	mem  []byte
+	head *tableHead
+
+	dirty   bitmap // written since its last write-back began
+	syncing bitmap // its write-back began and is not committed
+	written bitmap // written since the mapping was made or protected
+	spilled bitmap // where it is absent, the spill file holds its bytes
+}
+
+// tableHead is the first page of a table.
+type tableHead struct {
+	generation atomic.Uint64 // of a store mapped read-only, which may not change; 0: not known yet
+
+	faults    atomic.Uint64 // touches of absent pages that were answered
+	writes    atomic.Uint64 // writes to protected frames that were let through
+	loaded    atomic.Uint64 // frames read from the store, zeros included
+	zeros     atomic.Uint64 // those that were zeros
+	ahead     atomic.Uint64 // those that nobody had touched yet
+	poisoned  atomic.Uint64 // frames that could not be read
+	stored    atomic.Uint64 // frames written back
+	evicted   atomic.Uint64 // frames evicted
+	takeovers atomic.Uint64 // pagers that died and were succeeded
+}
+
+const tableHeadLen = pageSize
+
+var _ [tableHeadLen - unsafe.Sizeof(tableHead{})]byte
+
+// bitmapLen is the bytes that a bitmap of n frames takes.
+func bitmapLen(n int64) int64 { return (n + 63) / 64 * 8 }
+
+func tableLen(frames int64) int64 { return tableHeadLen + 4*bitmapLen(frames) }
+
+// newTableMemory makes the shared memory of a table for a mapping of so many frames.
+func newTableMemory(frames int64) (fd int, err error) {
+	fd, err = unix.MemfdCreate("lazyfs-table", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("make the page table's memory: %w", err)
+	}
+	if err := unix.Ftruncate(fd, tableLen(frames)); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("make the page table's memory: %w", err)
+	}
+	return fd, nil
+}
+
+// mapTable maps the table in fd; only a pager asks for one it can change.
+func mapTable(fd int, frames int64, writable bool) (*table, error) {
+	prot := unix.PROT_READ
+	if writable {
+		prot |= unix.PROT_WRITE
+	}
+	mem, err := unix.Mmap(fd, 0, int(tableLen(frames)), prot, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the page table: %w", err)
+	}
+	t := &table{mem: mem, head: (*tableHead)(unsafe.Pointer(&mem[0]))}
+	rest := mem[tableHeadLen:]
+	for _, b := range []*bitmap{&t.dirty, &t.syncing, &t.written, &t.spilled} {
+		n := bitmapLen(frames)
+		if n > 0 {
+			*b = unsafe.Slice((*uint64)(unsafe.Pointer(&rest[0])), n/8)
+		}
+		rest = rest[n:]
+	}
+	return t, nil
+}
+
+func (t *table) close() { unix.Munmap(t.mem) }
+
+// restoreDirty makes the frames of a write-back that was not committed dirty
+// again.
+func (t *table) restoreDirty() {
+	for n := range t.syncing.all() {
+		t.dirty.set(n)
+		t.syncing.clear(n)
+	}
+}
+
+// isDirty says whether memory may hold another frame n than the store.
+func (t *table) isDirty(n int64) bool { return t.dirty.get(n) || t.syncing.get(n) }
+
+// A bitmap is a set of frame numbers that processes share.
+type bitmap []uint64
+
+func (b bitmap) get(n int64) bool { return atomic.LoadUint64(&b[n/64])&(1<<(n%64)) != 0 }
+func (b bitmap) set(n int64)      { atomic.OrUint64(&b[n/64], 1<<(n%64)) }
+func (b bitmap) clear(n int64)    { atomic.AndUint64(&b[n/64], ^uint64(1<<(n%64))) }
+
+// all yields the members in order. What changes meanwhile may be seen or not.
+func (b bitmap) all() iter.Seq[int64] { return union(b, nil) }
+
+// union yields the members of a or b in order; b may be nil.
+func union(a, b bitmap) iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		for i := range a {
+			w := atomic.LoadUint64(&a[i])
+			if b != nil {
+				// A member moves from a to b and back, and is always in one of
+				// them: looking at a twice never misses it.
+				w |= atomic.LoadUint64(&b[i])
+				w |= atomic.LoadUint64(&a[i])
+			}
+			for ; w != 0; w &= w - 1 {
+				if !yield(int64(i)*64 + int64(bits.TrailingZeros64(w))) {
+					return
+				}
+			}
+		}
+	}
+}
