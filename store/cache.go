@@ -55,7 +55,7 @@ func NewCache(size int64) *Cache {
 	runtime.AddCleanup(c, func(mem []byte) { _ = unix.Munmap(mem) }, mem)
 	c.shards = make([]cacheShard, n)
 	for i := range c.shards {
-		c.shards[i].init(mem[i*grains*grain:][:grains*grain])
+		c.shards[i].init(mem[i*grains*grain:][: grains*grain : grains*grain])
 	}
 	return c
 }
@@ -141,7 +141,7 @@ type cachedFrame struct {
 }
 
 // maxReads bounds the credit of a frame that is read all the time.
-const maxReads = 3
+const maxReads = 7
 
 func (s *cacheShard) init(mem []byte) {
 	grains := len(mem) / grain
