@@ -130,8 +130,6 @@ func (a *allocator) free(e extent) {
 		return
 	}
 	a.top = e.off
-	a.next = min(a.next, a.top)
-	a.grown = min(a.grown, a.top)
 }
 
 // claim takes e, its length rounded up to 8, which may lie behind end. When any

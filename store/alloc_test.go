@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -150,9 +151,11 @@ func TestAllocatorRefusesDamage(t *testing.T) {
 	} {
 		if _, err := newAllocator(4096, slices.Clone(used)); !errors.Is(err, ErrDamaged) {
 			t.Errorf("extents %x in use: %v, want ErrDamaged", used, err)
-		} else {
-			t.Log(err)
 		}
+	}
+	_, err := newAllocator(4096, []extent{{8192, 64}, {4152, 16}, {4096, 64}})
+	if both := "0x1038..0x1048 overlaps 0x1000..0x1040"; err == nil || !strings.Contains(err.Error(), both) {
+		t.Errorf("overlap: %v, want %q", err, both)
 	}
 	a, err := newAllocator(4096, []extent{{4096, 64}})
 	if err != nil {
@@ -222,13 +225,13 @@ func (o *overwriter) rewrite(frame int) {
 // A store whose frames are overwritten at random ten times over keeps its file
 // below 1.5 times what they take plus 64 MiB, whatever the size of its commits.
 func TestAllocatorKeepsFileSmall(t *testing.T) {
-	for _, commit := range []int{1, 256, 4096} {
+	for commit, frames := range map[int]int{1: 8192, 256: 65536, 4096: 16384} {
 		a, err := newAllocator(4096, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		seed := rand.Uint64()
-		o := &overwriter{allocator: a, r: rand.New(rand.NewPCG(seed, 0)), frames: make([]extent, 65536), commit: commit}
+		o := &overwriter{allocator: a, r: rand.New(rand.NewPCG(seed, 0)), frames: make([]extent, frames), commit: commit}
 		for i := range o.frames {
 			o.rewrite(i)
 		}
