@@ -171,6 +171,7 @@ func (s *Store) appendLog(wait bool, size int64) error {
 	for i := range blocks {
 		blocks[i].encode(b[:], s.idSum)
 		if _, err := s.d.WriteAt(b[:], places[i]); err != nil {
+			s.freeLog(blocks)
 			return fmt.Errorf("write log: %w", err)
 		}
 	}
@@ -184,6 +185,15 @@ func (s *Store) appendLog(wait bool, size int64) error {
 		return s.datasync()
 	}
 	return nil
+}
+
+// freeLog gives up the room that was taken for log blocks which follow.
+func (s *Store) freeLog(blocks []logBlock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range blocks {
+		s.freeNow(extent{l.next, logBlockLen})
+	}
 }
 
 // committed makes the changes generation gen+1. The caller holds mu.
