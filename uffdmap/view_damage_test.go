@@ -55,10 +55,18 @@ func TestDamagedFrame(t *testing.T) {
 	must(t, "view of all behind the damage", err)
 	same(t, "view of all behind the damage", s.Bytes(), want[(bad+1)*frame:])
 	s.Release()
+	resident := int64(0)
 	for n := range v.frames {
-		if w := v.frames[n].Load(); w&(pinMask|editMask|frameBusy) != 0 {
+		w := v.frames[n].Load()
+		if w&(pinMask|editMask|frameBusy) != 0 {
 			t.Errorf("frame %d is left with word %#x, want no pins", n, w)
 		}
+		if w&frameResident != 0 {
+			resident += frame
+		}
+	}
+	if got := v.Stats().Resident; got != resident {
+		t.Errorf("%d bytes count as resident, %d are", got, resident)
 	}
 	if v.Stats().Damaged == 0 {
 		t.Error("no damage is counted")

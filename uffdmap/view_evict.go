@@ -16,7 +16,7 @@ type viewEvictor struct {
 
 func (e *viewEvictor) init(v *Viewer) {
 	e.done.L = &e.mu
-	e.off = v.limit == 0
+	e.off = v.limit <= 0
 }
 
 // add makes n frames from first on, which are resident, known to the evictor.

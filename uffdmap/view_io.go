@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"lazyfs/store"
 )
 
 // pieceLen is how much ReadAt and WriteAt hold at a time, in bytes.
@@ -123,7 +125,8 @@ func (v *Viewer) writeAbsent(n int64, p []byte) (bool, error) {
 		v.giveBack(1)
 		return false, err
 	}
-	v.dirty.add(v.pagesOf(n))
+	off := n << v.frameShift
+	v.dirty.add(off/store.PageSize, (off+int64(len(p))-1)/store.PageSize+1)
 	v.settle(n, frameResident|frameUsed)
 	v.evictor.add(n, 1)
 	return true, nil

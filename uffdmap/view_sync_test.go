@@ -149,6 +149,87 @@ func TestSyncAmongWriters(t *testing.T) {
 	}
 }
 
+// Two that sync at the same time both have their own writes in the store when
+// their call returns, whoever wrote them there.
+func TestSyncsTogether(t *testing.T) {
+	const frame = 1 << 20
+	want := make([]byte, frame)
+	rand.NewChaCha8([32]byte{1}).Read(want)
+	path := newStore(t, want, frame)
+	v := openView(t, path, Options{Writable: true})
+	var wg sync.WaitGroup
+	for w := range 3 {
+		off := w * 5 * store.PageSize
+		wg.Go(func() {
+			for i := range 20 {
+				if _, err := v.WriteAt([]byte{byte(i)}, int64(off)); err != nil {
+					t.Error(err)
+				}
+				if err := v.Sync(); err != nil {
+					t.Error(err)
+				}
+				if got := storedByte(path, off); got != i {
+					t.Errorf("writer %d: stored byte after sync is %d, want %d", w, got, i)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// storedByte reads a byte of the store at path as it is now, -1 on an error.
+func storedByte(path string, off int) int {
+	s, err := store.Open(path, store.Options{})
+	if err != nil {
+		return -1
+	}
+	defer s.Close()
+	var b [1]byte
+	if _, err := s.ReadAt(b[:], int64(off)); err != nil {
+		return -1
+	}
+	return int(b[0])
+}
+
+// Frames that were written back by an eviction stay dirty when the commit that
+// was to name them fails.
+func TestFailedCommit(t *testing.T) {
+	const frame = 16 << 10
+	v := openView(t, newStore(t, make([]byte, 64*frame), frame), Options{Writable: true, MemoryLimit: 4 * frame})
+	_, err := v.WriteAt([]byte{1}, 0)
+	must(t, "write", err)
+	_, err = v.ReadAt(make([]byte, 32*frame), 32*frame)
+	must(t, "read", err)
+	if v.frames[0].Load() != 0 {
+		t.Fatal("frame 0 was not evicted")
+	}
+	must(t, "close the store beneath", v.store.Discard())
+	if err := v.Sync(); err == nil {
+		t.Error("sync to a closed store works")
+	}
+	if d := dirtyPages(v); !slices.Equal(d, []int64{0}) {
+		t.Errorf("dirty after a failed commit: %v, want page 0", d)
+	}
+}
+
+// When the sync of a Close fails the store stays as it was at the Sync before,
+// although some of what was written could have been stored.
+func TestFailedClose(t *testing.T) {
+	const frame = 16 << 10
+	want := make([]byte, 64*frame)
+	path := newStore(t, want, frame)
+	v := openView(t, path, Options{Writable: true})
+	for _, n := range []int64{0, 63} {
+		_, err := v.WriteAt([]byte{1}, n*frame)
+		must(t, "write", err)
+	}
+	must(t, "take the last frame away", v.store.Truncate(63*frame))
+	if err := v.Close(); err == nil {
+		t.Error("close works, want the error of the last frame")
+	}
+	same(t, "stored", stored(t, path), want)
+}
+
 // Without a Sync the store stays as it was; a Private mapping never changes it,
 // and takes no lock.
 func TestStoreUntouched(t *testing.T) {
@@ -220,6 +301,7 @@ func TestNoSpace(t *testing.T) {
 		same(t, "after a failed sync", got, want)
 	}
 	must(t, "give room", unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=64m"))
+	same(t, "stored before it worked", stored(t, path), make([]byte, len(want)))
 	must(t, "sync with room", v.Sync())
 	if d := dirtyPages(v); len(d) != 0 {
 		t.Errorf("dirty after a sync: %v, want nothing", d)

@@ -168,6 +168,22 @@ func TestReadOnlyMemory(t *testing.T) {
 	}
 }
 
+// The kernel gives the memory of a mapping neither to children, which would read
+// zeros, nor huge pages where writes are tracked.
+func TestMemoryFlags(t *testing.T) {
+	v := openView(t, newStore(t, make([]byte, 4096), 4096), Options{Writable: true})
+	b, err := os.ReadFile("/proc/self/smaps")
+	must(t, "read smaps", err)
+	_, b, found := bytes.Cut(b, fmt.Appendf(nil, "%x-", v.mem.addr))
+	_, b, _ = bytes.Cut(b, []byte("VmFlags:"))
+	flags, _, _ := bytes.Cut(b, []byte("\n"))
+	for _, flag := range []string{"dc", "nh", "um", "uw"} {
+		if !found || !slices.Contains(strings.Fields(string(flags)), flag) {
+			t.Errorf("flags of the memory are%s, want %s among them", flags, flag)
+		}
+	}
+}
+
 // Bytes of a span are nil after Release, and stay good when the mapping is
 // closed before.
 func TestSpanLife(t *testing.T) {
