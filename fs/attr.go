@@ -18,7 +18,7 @@ const valid = time.Second
 const storeBlock = 64 << 10
 
 // lookedUp fills out with entry e of dir and counts a lookup of its node.
-func (m *mount) lookedUp(dir *node, e *entry, out *fuse.EntryOut) error {
+func (m *mount) lookedUp(dir place, e *entry, out *fuse.EntryOut) error {
 	n, err := m.nodes.bind(dir, e)
 	if err != nil {
 		return err
@@ -80,7 +80,12 @@ func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
 func (m *mount) attr(n *node, out *fuse.Attr) error {
 	var st unix.Stat_t
 	if n.isDir() {
-		if err := unix.Fstat(n.fd, &st); err != nil {
+		dir, err := m.nodes.folders.use(n)
+		if err != nil {
+			return err
+		}
+		defer dir.done()
+		if err := unix.Fstat(dir.fd, &st); err != nil {
 			return err
 		}
 		m.fill(n, &st, 0, out)
@@ -166,13 +171,11 @@ func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 // setInode changes what the backing inode keeps: owner, mode, times, in that order,
 // because a change of the owner may clear bits of the mode.
 func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) error {
-	fd, f, err := m.descriptor(n)
+	u, err := m.useInode(n)
 	if err != nil {
 		return err
 	}
-	if f != nil {
-		defer m.files.release(f)
-	}
+	defer m.done(u)
 	uid, gid := -1, -1
 	if id, ok := in.GetUID(); ok {
 		uid = int(id)
@@ -181,7 +184,7 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) error {
 		gid = int(id)
 	}
 	if uid != -1 || gid != -1 {
-		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+		if err := unix.Fchownat(u.fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 			return err
 		}
 	}
@@ -189,15 +192,15 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) error {
 		if n.mode == unix.S_IFLNK {
 			return unix.EOPNOTSUPP
 		}
-		if err := unix.Chmod(procPath(fd), mode); err != nil {
+		if err := unix.Chmod(procPath(u.fd), mode); err != nil {
 			return err
 		}
 	}
-	return setTimes(fd, f, in)
+	return setTimes(u, in)
 }
 
-// setTimes changes the times of fd, which is f's if f is not nil.
-func setTimes(fd int, f *file, in *fuse.SetAttrInCommon) error {
+// setTimes changes the times of u.
+func setTimes(u inUse, in *fuse.SetAttrInCommon) error {
 	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
 	ts := []unix.Timespec{omit, omit}
 	if in.Valid&fuse.FATTR_ATIME != 0 {
@@ -207,17 +210,17 @@ func setTimes(fd int, f *file, in *fuse.SetAttrInCommon) error {
 		ts[1] = givenTime(in.Valid&fuse.FATTR_MTIME_NOW != 0, in.Mtime, in.Mtimensec)
 	}
 	if ts[0] != omit || ts[1] != omit {
-		if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), ts, 0); err != nil {
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), ts, 0); err != nil {
 			return err
 		}
 	}
-	if f == nil {
+	if u.file == nil {
 		return nil
 	}
 	if ts[1] != omit {
-		f.touched(&ts[1])
+		u.file.touched(&ts[1])
 	} else {
-		f.touched(nil)
+		u.file.touched(nil)
 	}
 	return nil
 }
@@ -267,15 +270,31 @@ func (f *file) dropPrivileges() error {
 	return unix.Chmod(procPath(f.path), st.Mode&0o7777&^drop)
 }
 
-// descriptor returns an O_PATH descriptor of n and, unless n is a folder, its file
-// with one reference more.
-func (m *mount) descriptor(n *node) (int, *file, error) {
+// An inUse is a node whose backing inode is open by an O_PATH descriptor.
+type inUse struct {
+	fd    int
+	file  *file // nil for a folder
+	place place
+}
+
+// useInode opens the backing inode of n until done is called.
+func (m *mount) useInode(n *node) (u inUse, err error) {
 	if n.isDir() {
-		return n.fd, nil, nil
+		if u.place, err = m.nodes.folders.use(n); err == nil {
+			u.fd = u.place.fd
+		}
+		return u, err
 	}
-	f, err := m.pin(n)
-	if err != nil {
-		return -1, nil, err
+	if u.file, err = m.pin(n); err == nil {
+		u.fd = u.file.path
 	}
-	return f.path, f, nil
+	return u, err
+}
+
+func (m *mount) done(u inUse) {
+	if u.file == nil {
+		u.place.done()
+		return
+	}
+	m.files.release(u.file)
 }

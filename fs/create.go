@@ -14,35 +14,32 @@ import (
 const newFlags = unix.O_RDWR | unix.O_NOATIME | unix.O_CLOEXEC
 
 // folderFor returns folder id for a change of its names.
-func (m *mount) folderFor(id uint64) (*node, error) {
-	n := m.nodes.get(id)
+func (m *mount) folderFor(id uint64) (place, error) {
 	switch {
-	case n == nil:
-		return nil, unix.ESTALE
 	case !m.opt.Writable:
-		return nil, unix.EROFS
-	case m.isSingleRoot(n):
-		return nil, unix.EPERM
+		return place{}, unix.EROFS
+	case m.single != "" && id == m.root.id:
+		return place{}, unix.EPERM
 	}
-	return n, nil
+	return m.useFolder(id)
 }
 
 func (m *mount) isSingleRoot(n *node) bool { return m.single != "" && n == m.root }
 
 // absent returns folder id if it does not show name.
-func (m *mount) absent(id uint64, name string) (*node, error) {
+func (m *mount) absent(id uint64, name string) (place, error) {
 	dir, err := m.folderFor(id)
 	if err != nil {
-		return nil, err
+		return place{}, err
 	}
-	switch _, err := m.find(dir, name); err {
-	case nil:
-		return nil, unix.EEXIST
-	case unix.ENOENT:
+	if _, err = m.find(dir, name); err == unix.ENOENT {
 		return dir, nil
-	default:
-		return nil, err
 	}
+	dir.done()
+	if err == nil {
+		err = unix.EEXIST
+	}
+	return place{}, err
 }
 
 // Create makes and opens a regular file, or opens it if someone was faster.
@@ -54,6 +51,7 @@ func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 	if err != nil {
 		return status(err)
 	}
+	defer dir.done()
 	c, err := m.create(dir, name, in.Mode, in.Owner)
 	if err != nil {
 		return status(err)
@@ -81,6 +79,7 @@ func (m *mount) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 	if err != nil {
 		return status(err)
 	}
+	defer dir.done()
 	fd, err := unix.Openat(dir.fd, ".", unix.O_TMPFILE|newFlags, in.Mode&0o7777)
 	if err != nil {
 		return status(err)
@@ -100,7 +99,7 @@ type creation struct {
 }
 
 // created answers the kernel with a handle of c.
-func (m *mount) created(dir *node, c creation, flags int, out *fuse.CreateOut) fuse.Status {
+func (m *mount) created(dir place, c creation, flags int, out *fuse.CreateOut) fuse.Status {
 	n, err := m.nodes.bind(dir, &c.entry)
 	if err != nil {
 		if c.file != nil {
@@ -131,7 +130,7 @@ func (m *mount) created(dir *node, c creation, flags int, out *fuse.CreateOut) f
 
 // create makes the regular file name in dir, which does not show that name: a
 // store, or a plain file where the store's backing name is taken.
-func (m *mount) create(dir *node, name string, mode uint32, owner fuse.Owner) (creation, error) {
+func (m *mount) create(dir place, name string, mode uint32, owner fuse.Owner) (creation, error) {
 	backing, ok := storeName(name)
 	if !ok {
 		return m.createPlain(dir, name, mode, owner)
@@ -170,7 +169,7 @@ func (m *mount) create(dir *node, name string, mode uint32, owner fuse.Owner) (c
 }
 
 // newStore makes a store in the empty file fd, which it owns.
-func (m *mount) newStore(dir *node, fd int, mode uint32, owner fuse.Owner) (creation, error) {
+func (m *mount) newStore(dir place, fd int, mode uint32, owner fuse.Owner) (creation, error) {
 	c := creation{entry: entry{store: true}}
 	st := &c.entry.st
 	if err := m.own(dir, fd, mode, owner, st); err != nil {
@@ -208,7 +207,7 @@ func (m *mount) newStore(dir *node, fd int, mode uint32, owner fuse.Owner) (crea
 }
 
 // createPlain makes a file that is no store.
-func (m *mount) createPlain(dir *node, name string, mode uint32, owner fuse.Owner) (creation, error) {
+func (m *mount) createPlain(dir place, name string, mode uint32, owner fuse.Owner) (creation, error) {
 	c := creation{entry: entry{backing: name}}
 	fd, err := unix.Openat(dir.fd, name, unix.O_CREAT|unix.O_EXCL|newFlags, mode&0o7777)
 	if err != nil {
@@ -220,7 +219,7 @@ func (m *mount) createPlain(dir *node, name string, mode uint32, owner fuse.Owne
 
 // own gives fd, which was just made in dir, to its owner and sets its mode, which
 // the umask of this process has restricted. It fills st.
-func (m *mount) own(dir *node, fd int, mode uint32, owner fuse.Owner, st *unix.Stat_t) error {
+func (m *mount) own(dir place, fd int, mode uint32, owner fuse.Owner, st *unix.Stat_t) error {
 	if err := unix.Fstat(fd, st); err != nil {
 		return err
 	}

@@ -19,12 +19,35 @@ const dirtyBytes = 4 << 20
 // backing file system take several syncs in one go.
 const syncers = 8
 
+// maxWaiting is how many files may wait for their sync without a handle. More make
+// close(2) wait for the disk. Each costs two descriptors and some 20 KiB.
+const maxWaiting = 256
+
 // files is the table of open files. A file that was written to stays open after
 // its last handle is gone until it is synced, see run.
 type files struct {
-	mu     sync.Mutex // guards open and all refs; taken after file.mu
-	open   map[shown]*file
-	closed bool // the mount has ended: everything is closed at once
+	mu      sync.Mutex // guards what follows and all refs; taken after file.mu
+	open    map[shown]*file
+	waiting int        // files that nobody uses
+	limit   int        // of waiting
+	room    *sync.Cond // waiting has become less
+	closed  bool       // the mount has ended: everything is closed at once
+
+	full chan struct{} // tells run that waiting exceeds its limit
+}
+
+func (t *files) init() {
+	t.open = make(map[shown]*file)
+	t.limit = min(maxWaiting, descriptorLimit()/16)
+	t.room = sync.NewCond(&t.mu)
+	t.full = make(chan struct{}, 1)
+}
+
+// ref counts a reference to f. It is called with mu held.
+func (t *files) ref(f *file) {
+	if f.refs++; f.refs == 1 && t.open[f.shown] == f {
+		t.waiting--
+	}
 }
 
 // find returns the store-backed file of a backing inode if that is open, counting
@@ -37,7 +60,7 @@ func (t *files) get(s shown) *file {
 	defer t.mu.Unlock()
 	f := t.open[s]
 	if f != nil {
-		f.refs++
+		t.ref(f)
 	}
 	return f
 }
@@ -51,10 +74,10 @@ func (t *files) add(f *file) (*file, error) {
 		return nil, unix.EIO
 	}
 	if old := t.open[f.shown]; old != nil {
-		old.refs++
+		t.ref(old)
 		return old, nil
 	}
-	f.refs++
+	f.refs = 1
 	t.open[f.shown] = f
 	return f, nil
 }
@@ -65,6 +88,9 @@ func (t *files) release(f *file) {
 	t.mu.Lock()
 	f.refs--
 	last := f.refs == 0
+	if last {
+		t.waiting++
+	}
 	t.mu.Unlock()
 	if !last {
 		return
@@ -100,6 +126,8 @@ func (t *files) close(f *file) error {
 	defer t.mu.Unlock()
 	if f.refs == 0 {
 		delete(t.open, f.shown)
+		t.waiting--
+		t.room.Broadcast()
 		unix.Close(f.path)
 		f.path = -1
 	}
@@ -149,7 +177,21 @@ func (f *file) fail(err error) {
 	f.times.Unlock()
 }
 
-// run syncs what was written longer than after ago, until stop is closed.
+// waitForRoom returns when no more files wait for their sync than may.
+func (t *files) waitForRoom() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.waiting > t.limit && !t.closed {
+		select {
+		case t.full <- struct{}{}:
+		default:
+		}
+		t.room.Wait()
+	}
+}
+
+// run syncs what was written longer than after ago, and what waits when too much
+// does, until stop is closed.
 func (t *files) run(after time.Duration, stop <-chan struct{}) {
 	tick := time.NewTicker(max(after/5, time.Millisecond))
 	defer tick.Stop()
@@ -159,6 +201,8 @@ func (t *files) run(after time.Duration, stop <-chan struct{}) {
 			return
 		case <-tick.C:
 			t.syncOlder(after)
+		case <-t.full:
+			t.closeWaiting()
 		}
 	}
 }
@@ -181,6 +225,11 @@ func (t *files) syncOlder(after time.Duration) {
 	})
 }
 
+// closeWaiting closes all files that nobody uses.
+func (t *files) closeWaiting() {
+	t.each(t.close)
+}
+
 // syncUsed syncs a file that has handles.
 func (t *files) syncUsed(s shown) {
 	f := t.get(s)
@@ -200,6 +249,7 @@ func (t *files) syncUsed(s shown) {
 func (t *files) closeAll() error {
 	t.mu.Lock()
 	t.closed = true
+	t.room.Broadcast()
 	t.mu.Unlock()
 	return t.each(func(f *file) error {
 		f.mu.Lock()

@@ -39,46 +39,51 @@ func (m *mount) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if h == nil {
 		return fuse.EBADF
 	}
-	return status(syncFolder(h.node.fd))
+	return status(m.nodes.syncFolder(h.node))
 }
 
 // ReadDir is getdents64(2). The offset of a name is its place in the list.
 func (m *mount) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	return m.eachName(in, func(n *node, d fuse.DirEntry, _ *entry) bool {
+	return m.eachName(in, func(dir place, d fuse.DirEntry, _ *entry) bool {
 		return out.AddDirEntry(d)
 	})
 }
 
 // ReadDirPlus is ReadDir with a Lookup of each name.
 func (m *mount) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	return m.eachName(in, func(n *node, d fuse.DirEntry, e *entry) bool {
+	return m.eachName(in, func(dir place, d fuse.DirEntry, e *entry) bool {
 		to := out.AddDirLookupEntry(d)
 		if to == nil {
 			return false
 		}
 		// An answer without a node leaves the lookup to the kernel.
-		if e.backing == "" || m.statAt(n, e) != nil {
+		if e.backing == "" || m.statAt(dir, e) != nil {
 			return true
 		}
-		if e.store && n != m.root || e.store && m.single == "" {
-			m.probe(n, e)
+		if e.store && !m.isSingleRoot(dir.node) {
+			m.probe(dir, e)
 		}
-		m.lookedUp(n, e, to)
+		m.lookedUp(dir, e, to)
 		return true
 	})
 }
 
 // eachName calls add for the names of a folder from in.Offset on, until add says
 // that there is no more room. The names "." and ".." come with an empty entry.
-func (m *mount) eachName(in *fuse.ReadIn, add func(*node, fuse.DirEntry, *entry) bool) fuse.Status {
+func (m *mount) eachName(in *fuse.ReadIn, add func(place, fuse.DirEntry, *entry) bool) fuse.Status {
 	h := m.handles.get(in.Fh)
 	if h == nil || h.dir == nil {
 		return fuse.EBADF
 	}
+	dir, err := m.nodes.folders.use(h.node)
+	if err != nil {
+		return status(err)
+	}
+	defer dir.done()
 	h.dir.mu.Lock()
 	defer h.dir.mu.Unlock()
 	if in.Offset == 0 || h.dir.names == nil {
-		names, err := m.list(h.node)
+		names, err := m.list(dir)
 		if err != nil {
 			return status(err)
 		}
@@ -87,7 +92,7 @@ func (m *mount) eachName(in *fuse.ReadIn, add func(*node, fuse.DirEntry, *entry)
 	for i := int(min(in.Offset, uint64(len(h.dir.names)))); i < len(h.dir.names); i++ {
 		at := h.dir.names[i]
 		d := fuse.DirEntry{Name: at.shown, Ino: at.entry.st.Ino, Mode: at.entry.st.Mode, Off: uint64(i) + 1}
-		if !add(h.node, d, &at.entry) {
+		if !add(dir, d, &at.entry) {
 			break
 		}
 	}
@@ -95,10 +100,10 @@ func (m *mount) eachName(in *fuse.ReadIn, add func(*node, fuse.DirEntry, *entry)
 }
 
 // list returns the names that dir shows.
-func (m *mount) list(dir *node) ([]name, error) {
-	names := []name{dotName(".", dir), dotName("..", dir)}
-	if m.single != "" && dir == m.root {
-		e, err := m.findSingle(m.single)
+func (m *mount) list(dir place) ([]name, error) {
+	names := []name{dotName(".", dir.node), dotName("..", dir.node)}
+	if m.isSingleRoot(dir.node) {
+		e, err := m.findSingle(dir, m.single)
 		if err != nil {
 			return names, nil
 		}
@@ -125,7 +130,7 @@ func dotName(s string, dir *node) name {
 
 // shownName is the name under which e, a name of the backing folder dir, appears,
 // and sets e.store. It is false when e is gone.
-func (m *mount) shownName(dir *node, e *entry) (string, bool) {
+func (m *mount) shownName(dir place, e *entry) (string, bool) {
 	strip, ok := stripped(e.backing)
 	if e.st.Mode != unix.S_IFREG || !ok && !isLong(e.backing) {
 		return e.backing, true

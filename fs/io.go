@@ -64,7 +64,11 @@ func (m *mount) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if h == nil {
 		return fuse.EBADF
 	}
-	return status(h.file.commit())
+	if err := h.file.commit(); err != nil {
+		return status(err)
+	}
+	m.files.waitForRoom()
+	return fuse.OK
 }
 
 // fdatasyncOnly is FUSE_FSYNC_FDATASYNC (include/uapi/linux/fuse.h).
@@ -162,8 +166,13 @@ func (m *mount) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) f
 
 // StatFs is statfs(2): the space is that of the backing file system.
 func (m *mount) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	dir, err := m.nodes.folders.use(m.root)
+	if err != nil {
+		return status(err)
+	}
+	defer dir.done()
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(m.root.fd, &st); err != nil {
+	if err := unix.Fstatfs(dir.fd, &st); err != nil {
 		return status(err)
 	}
 	*out = fuse.StatfsOut{

@@ -7,10 +7,11 @@ import (
 
 // Lookup finds a name in a folder.
 func (m *mount) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	dir := m.nodes.get(h.NodeId)
-	if dir == nil {
-		return fuse.Status(unix.ESTALE)
+	dir, err := m.useFolder(h.NodeId)
+	if err != nil {
+		return status(err)
 	}
+	defer dir.done()
 	e, err := m.find(dir, name)
 	if err == unix.ENOENT {
 		// A node of number 0 lets the kernel remember that there is nothing.
@@ -22,6 +23,15 @@ func (m *mount) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 		return status(err)
 	}
 	return status(m.lookedUp(dir, &e, out))
+}
+
+// useFolder opens folder id until done is called.
+func (m *mount) useFolder(id uint64) (place, error) {
+	n := m.nodes.get(id)
+	if n == nil {
+		return place{}, unix.ESTALE
+	}
+	return m.nodes.folders.use(n)
 }
 
 // Forget tells that the kernel gives up lookups of a node.

@@ -35,6 +35,7 @@ type mountSpec struct {
 	AllowOther  bool
 	FrameSize   int
 	SyncAfter   time.Duration
+	Descriptors uint64 // that the daemon may have; zero: as many as the test
 }
 
 func TestMain(m *testing.M) {
@@ -55,6 +56,12 @@ func serve(spec string) int {
 	var s mountSpec
 	if err := json.Unmarshal([]byte(spec), &s); err != nil {
 		log.Fatal(err)
+	}
+	if s.Descriptors > 0 {
+		lim := unix.Rlimit{Cur: s.Descriptors, Max: s.Descriptors}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+			log.Fatal(err)
+		}
 	}
 	server, err := fs.Mount(s.Source, s.Dir, fs.Options{
 		Writable:   s.Writable,

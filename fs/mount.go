@@ -78,7 +78,7 @@ func Mount(source, dir string, o Options) (*Server, error) {
 	}
 	s, err := m.serve(source, dir)
 	if err != nil {
-		unix.Close(m.root.fd)
+		m.nodes.folders.forget(m.root)
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return s, nil
@@ -93,7 +93,7 @@ func newMount(source string, o Options) (*mount, error) {
 		nodes:         newNodes(),
 		asRoot:        os.Geteuid() == 0,
 	}
-	m.files.open = make(map[shown]*file)
+	m.files.init()
 	folder := source
 	fi, err := os.Stat(source)
 	if err != nil {

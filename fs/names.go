@@ -57,9 +57,9 @@ type entry struct {
 }
 
 // find looks up name in folder dir. The error is an errno.
-func (m *mount) find(dir *node, name string) (entry, error) {
-	if m.single != "" && dir == m.root {
-		return m.findSingle(name)
+func (m *mount) find(dir place, name string) (entry, error) {
+	if m.isSingleRoot(dir.node) {
+		return m.findSingle(dir, name)
 	}
 	if len(name) > maxName {
 		return entry{}, unix.ENAMETOOLONG
@@ -93,21 +93,21 @@ func (m *mount) find(dir *node, name string) (entry, error) {
 }
 
 // findSingle looks up name in a mount of one store.
-func (m *mount) findSingle(name string) (entry, error) {
+func (m *mount) findSingle(dir place, name string) (entry, error) {
 	if name != m.single {
 		return entry{}, unix.ENOENT
 	}
 	e := entry{backing: m.singleBacking}
-	if err := m.statAt(m.root, &e); err != nil {
+	if err := m.statAt(dir, &e); err != nil {
 		return entry{}, err
 	}
-	m.probe(m.root, &e)
+	m.probe(dir, &e)
 	e.store = true
 	return e, nil
 }
 
 // asItself tells whether what has backing name e.backing appears under that name.
-func (m *mount) asItself(dir *node, e *entry) bool {
+func (m *mount) asItself(dir place, e *entry) bool {
 	name, ok := stripped(e.backing)
 	if !ok {
 		return true
@@ -120,6 +120,6 @@ func (m *mount) asItself(dir *node, e *entry) bool {
 }
 
 // statAt fills e.st for e.backing in dir.
-func (m *mount) statAt(dir *node, e *entry) error {
+func (m *mount) statAt(dir place, e *entry) error {
 	return unix.Fstatat(dir.fd, e.backing, &e.st, unix.AT_SYMLINK_NOFOLLOW)
 }

@@ -7,14 +7,14 @@ import (
 
 // Mkdir is mkdir(2).
 func (m *mount) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	return m.make(in.NodeId, name, in.Mode, in.Owner, out, func(dir *node) error {
+	return m.make(in.NodeId, name, in.Mode, in.Owner, out, func(dir place) error {
 		return unix.Mkdirat(dir.fd, name, in.Mode&0o7777)
 	})
 }
 
 // Symlink is symlink(2).
 func (m *mount) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return m.make(in.NodeId, name, 0o777, in.Owner, out, func(dir *node) error {
+	return m.make(in.NodeId, name, 0o777, in.Owner, out, func(dir place) error {
 		return unix.Symlinkat(target, dir.fd, name)
 	})
 }
@@ -22,7 +22,7 @@ func (m *mount) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name strin
 // Mknod is mknod(2). A regular file becomes a store.
 func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
 	if in.Mode&unix.S_IFMT != unix.S_IFREG {
-		return m.make(in.NodeId, name, in.Mode, in.Owner, out, func(dir *node) error {
+		return m.make(in.NodeId, name, in.Mode, in.Owner, out, func(dir place) error {
 			return unix.Mknodat(dir.fd, name, in.Mode, int(in.Rdev))
 		})
 	}
@@ -30,6 +30,7 @@ func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 	if err != nil {
 		return status(err)
 	}
+	defer dir.done()
 	c, err := m.create(dir, name, in.Mode, in.Owner)
 	if err != nil {
 		return status(err)
@@ -41,11 +42,12 @@ func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 }
 
 // make makes what is no regular file: call makes it, as name in folder id.
-func (m *mount) make(id uint64, name string, mode uint32, owner fuse.Owner, out *fuse.EntryOut, call func(*node) error) fuse.Status {
+func (m *mount) make(id uint64, name string, mode uint32, owner fuse.Owner, out *fuse.EntryOut, call func(place) error) fuse.Status {
 	dir, err := m.absent(id, name)
 	if err != nil {
 		return status(err)
 	}
+	defer dir.done()
 	if err := call(dir); err != nil {
 		return status(err)
 	}
@@ -67,28 +69,27 @@ func (m *mount) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Sta
 	if n == nil {
 		return nil, fuse.Status(unix.ESTALE)
 	}
-	fd, f, err := m.descriptor(n)
+	u, err := m.useInode(n)
 	if err != nil {
 		return nil, status(err)
 	}
-	if f != nil {
-		defer m.files.release(f)
-	}
+	defer m.done(u)
 	buf := make([]byte, unix.PathMax)
-	size, err := unix.Readlinkat(fd, "", buf)
+	size, err := unix.Readlinkat(u.fd, "", buf)
 	return buf[:max(size, 0)], status(err)
 }
 
 // Link is link(2).
 func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	n := m.nodes.get(in.Oldnodeid)
-	dir, err := m.absent(in.NodeId, name)
-	if err == nil && n == nil {
-		err = unix.ESTALE
+	if n == nil {
+		return fuse.Status(unix.ESTALE)
 	}
+	dir, err := m.absent(in.NodeId, name)
 	if err != nil {
 		return status(err)
 	}
+	defer dir.done()
 	e := entry{backing: name, store: n.store}
 	if n.store {
 		var ok bool
@@ -134,6 +135,7 @@ func (m *mount) remove(id uint64, name string, flags int) error {
 	if err != nil {
 		return err
 	}
+	defer dir.done()
 	e, err := m.find(dir, name)
 	if err != nil {
 		return err
@@ -142,7 +144,7 @@ func (m *mount) remove(id uint64, name string, flags int) error {
 	m.nodes.hold(dir, &e)
 	err = unix.Unlinkat(dir.fd, e.backing, flags)
 	if err == nil {
-		m.nodes.unlinked(dir, &e)
+		m.nodes.unlinked(dir.node, &e)
 	}
 	m.nodes.mu.Unlock()
 	if err == nil {
@@ -158,6 +160,9 @@ func (t *nodes) unlinked(dir *node, e *entry) {
 		return
 	}
 	t.dropLink(n, link{dir, e.backing})
+	if n.isDir() {
+		t.moveFolder(n, nil, "")
+	}
 	if n.isDir() || e.st.Nlink <= 1 {
 		t.detach(n)
 	}

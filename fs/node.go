@@ -19,14 +19,15 @@ func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
 type node struct {
 	id    uint64 // the kernel's number for it, never used twice
 	inode inode
-	store bool   // shows the plain content of a store
-	mode  uint32 // S_IFMT bits
-	fd    int    // O_PATH descriptor of a folder, or of what has no name left; otherwise -1
+	store bool       // shows the plain content of a store
+	mode  uint32     // S_IFMT bits
+	dir   folderNode // if it is a folder; guarded by descriptors.mu
 
 	// Guarded by nodes.mu.
-	lookups uint64 // what the kernel has to forget
-	held    int    // links of other nodes that lie in this folder
-	links   []link // where it can be found, unless it is a folder
+	lookups  uint64 // what the kernel has to forget
+	held     int    // names of other nodes that lie in this folder
+	links    []link // where it can be found, unless it is a folder
+	nameless int    // O_PATH descriptor of what is no folder and has no name left, otherwise -1
 
 	mu    sync.Mutex // guards what follows
 	pages stamp      // state of the backing file that the kernel's pages show
@@ -52,6 +53,8 @@ type nodes struct {
 	byID    map[uint64]*node
 	byInode map[shown]*node
 	last    uint64
+
+	folders descriptors
 }
 
 // A shown tells nodes of one inode apart.
@@ -63,7 +66,9 @@ type shown struct {
 func (n *node) shown() shown { return shown{n.inode, n.store} }
 
 func newNodes() *nodes {
-	return &nodes{byID: make(map[uint64]*node), byInode: make(map[shown]*node)}
+	t := &nodes{byID: make(map[uint64]*node), byInode: make(map[shown]*node)}
+	t.folders.max = descriptorLimit() / 4
+	return t
 }
 
 func (t *nodes) get(id uint64) *node {
@@ -86,53 +91,51 @@ func (t *nodes) addRoot(fd int) (*node, error) {
 		return nil, err
 	}
 	t.last = 1
-	n := &node{id: 1, inode: inodeOf(&st), mode: unix.S_IFDIR, fd: fd, lookups: 1}
+	n := &node{id: 1, inode: inodeOf(&st), mode: unix.S_IFDIR, nameless: -1, lookups: 1}
+	t.folders.set(n, nil, "", fd)
 	t.byID[1], t.byInode[n.shown()] = n, n
 	return n, nil
 }
 
 // bind returns the node of entry e of folder dir, counting one lookup.
-func (t *nodes) bind(dir *node, e *entry) (*node, error) {
+func (t *nodes) bind(dir place, e *entry) (*node, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.bindLocked(dir, e)
-}
-
-func (t *nodes) bindLocked(dir *node, e *entry) (*node, error) {
 	key := shown{inodeOf(&e.st), e.store}
 	n := t.byInode[key]
 	// An inode's number may be used again for something of another type.
 	if n == nil || n.mode != e.st.Mode&unix.S_IFMT {
-		n = &node{id: t.last + 1, inode: key.inode, store: e.store, mode: e.st.Mode & unix.S_IFMT, fd: -1}
+		n = &node{id: t.last + 1, inode: key.inode, store: e.store, mode: e.st.Mode & unix.S_IFMT, nameless: -1}
 		if n.isDir() {
-			fd, err := openFolder(dir, e)
+			fd, err := openFolder(dir.fd, e.backing, n.inode)
 			if err != nil {
 				return nil, err
 			}
-			n.fd = fd
+			t.folders.set(n, dir.node, e.backing, fd)
+			dir.node.held++
 		}
 		t.last++
 		t.byID[n.id], t.byInode[key] = n, n
+	} else if n.isDir() && n.id != 1 {
+		t.moveFolder(n, dir.node, e.backing)
 	}
 	n.lookups++
 	if !n.isDir() {
-		t.addLink(n, dir, e)
+		t.addLink(n, dir.node, e)
 	}
 	return n, nil
 }
 
-// openFolder opens the folder e, which may have been replaced since e was found.
-func openFolder(dir *node, e *entry) (int, error) {
-	fd, err := unix.Openat(dir.fd, e.backing, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
+// moveFolder notes that folder n is called name in dir, or has no name if dir is
+// nil. It is called with mu held.
+func (t *nodes) moveFolder(n, dir *node, name string) {
+	if dir != nil {
+		dir.held++
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || inodeOf(&st) != inodeOf(&e.st) {
-		unix.Close(fd)
-		return -1, unix.ESTALE
+	if old := t.folders.move(n, dir, name); old != nil {
+		old.held--
+		t.reap(old)
 	}
-	return fd, nil
 }
 
 // addLink notes that n is to be found under e.backing in dir. Names that others
@@ -145,7 +148,7 @@ func (t *nodes) addLink(n, dir *node, e *entry) {
 	if len(n.links) >= 4 && uint64(len(n.links)) > 2*uint64(e.st.Nlink) {
 		for _, l := range slices.Clone(n.links) {
 			var st unix.Stat_t
-			if !n.foundAt(l, &st) {
+			if !t.found(n, l, &st) {
 				t.dropLink(n, l)
 			}
 		}
@@ -163,9 +166,14 @@ func (t *nodes) dropLink(n *node, l link) {
 	}
 }
 
-// foundAt tells whether n still is at l, and fills st.
-func (n *node) foundAt(l link, st *unix.Stat_t) bool {
-	err := unix.Fstatat(l.dir.fd, l.name, st, unix.AT_SYMLINK_NOFOLLOW)
+// found tells whether n still is at l, and fills st.
+func (t *nodes) found(n *node, l link, st *unix.Stat_t) bool {
+	dir, err := t.folders.use(l.dir)
+	if err != nil {
+		return false
+	}
+	defer dir.done()
+	err = unix.Fstatat(dir.fd, l.name, st, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil && inodeOf(st) == n.inode
 }
 
@@ -189,9 +197,15 @@ func (t *nodes) reap(n *node) {
 	for len(n.links) > 0 {
 		t.dropLink(n, n.links[0])
 	}
-	if n.fd >= 0 {
-		unix.Close(n.fd)
-		n.fd = -1
+	if n.nameless >= 0 {
+		unix.Close(n.nameless)
+		n.nameless = -1
+	}
+	if n.isDir() {
+		if parent := t.folders.forget(n); parent != nil {
+			parent.held--
+			t.reap(parent)
+		}
 	}
 }
 
@@ -205,14 +219,14 @@ func (t *nodes) detach(n *node) {
 
 // hold makes sure that n is found although e, its last name, is about to go: the
 // kernel may know it and open it a moment later. It is called with mu held.
-func (t *nodes) hold(dir *node, e *entry) {
+func (t *nodes) hold(dir place, e *entry) {
 	n := t.byInode[shown{inodeOf(&e.st), e.store}]
-	if n == nil || n.fd >= 0 || e.st.Nlink > 1 {
+	if n == nil || n.isDir() || n.nameless >= 0 || e.st.Nlink > 1 {
 		return
 	}
 	fd, err := unix.Openat(dir.fd, e.backing, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
-		n.fd = fd
+		n.nameless = fd
 	}
 }
 
@@ -220,9 +234,9 @@ func (t *nodes) hold(dir *node, e *entry) {
 func (t *nodes) named(n *node) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n.fd >= 0 {
-		unix.Close(n.fd)
-		n.fd = -1
+	if n.nameless >= 0 {
+		unix.Close(n.nameless)
+		n.nameless = -1
 	}
 }
 
@@ -230,11 +244,11 @@ func (t *nodes) named(n *node) {
 func (t *nodes) stat(n *node, st *unix.Stat_t) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if n.fd >= 0 {
-		return unix.Fstat(n.fd, st)
+	if n.nameless >= 0 {
+		return unix.Fstat(n.nameless, st)
 	}
 	for _, l := range n.links {
-		if n.foundAt(l, st) {
+		if t.found(n, l, st) {
 			return nil
 		}
 	}
@@ -246,25 +260,40 @@ func (t *nodes) stat(n *node, st *unix.Stat_t) error {
 func (t *nodes) openPath(n *node) (int, string, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if n.fd >= 0 {
-		fd, err := unix.FcntlInt(uintptr(n.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if n.nameless >= 0 {
+		fd, err := unix.FcntlInt(uintptr(n.nameless), unix.F_DUPFD_CLOEXEC, 0)
 		return fd, "", err
 	}
 	for _, l := range n.links {
-		fd, err := unix.Openat(l.dir.fd, l.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err != nil {
-			if err == unix.ENOENT || err == unix.ENOTDIR {
-				continue
-			}
+		fd, err := t.openAt(n, l)
+		switch err {
+		case nil:
+			return fd, l.name, nil
+		case unix.ENOENT, unix.ENOTDIR, unix.ESTALE:
+		default:
 			return -1, "", err
 		}
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && inodeOf(&st) == n.inode {
-			return fd, l.name, nil
-		}
-		unix.Close(fd)
 	}
 	return -1, "", unix.ESTALE
+}
+
+// openAt opens an O_PATH descriptor of n at l.
+func (t *nodes) openAt(n *node, l link) (int, error) {
+	dir, err := t.folders.use(l.dir)
+	if err != nil {
+		return -1, err
+	}
+	defer dir.done()
+	fd, err := unix.Openat(dir.fd, l.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || inodeOf(&st) != n.inode {
+		unix.Close(fd)
+		return -1, unix.ESTALE
+	}
+	return fd, nil
 }
 
 // syncNames makes the names of n durable that are newer than the last call.
@@ -279,7 +308,7 @@ func (t *nodes) syncNames(n *node) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, l := range n.links {
-		if err := syncFolder(l.dir.fd); err != nil {
+		if err := t.syncFolder(l.dir); err != nil {
 			n.setFresh()
 			return err
 		}
@@ -293,9 +322,14 @@ func (n *node) setFresh() {
 	n.mu.Unlock()
 }
 
-// syncFolder makes the names in the folder fd, an O_PATH descriptor, durable.
-func syncFolder(fd int) error {
-	f, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// syncFolder makes the names in folder n durable.
+func (t *nodes) syncFolder(n *node) error {
+	dir, err := t.folders.use(n)
+	if err != nil {
+		return err
+	}
+	defer dir.done()
+	f, err := unix.Openat(dir.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}

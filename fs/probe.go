@@ -67,7 +67,7 @@ func (p *probes) set(st *unix.Stat_t, v probed) {
 //
 // A file that has the magic of a store and is damaged is a store of size 0: it
 // keeps its name, and opening it fails.
-func (m *mount) probe(dir *node, e *entry) {
+func (m *mount) probe(dir place, e *entry) {
 	if e.st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return
 	}

@@ -187,3 +187,39 @@ func TestManyFiles(t *testing.T) {
 		t.Errorf("left behind: %q", left)
 	}
 }
+
+// With few descriptors the mount works on trees of any number of files and folders,
+// also where folders are renamed that are not open any more.
+func TestFewDescriptors(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, Descriptors: 160})
+	path := func(i int) string { return d.path("top", fmt.Sprint(i%20), fmt.Sprint(i%7), fmt.Sprint(i)) }
+	const folders = 300
+	for i := range folders {
+		if err := os.MkdirAll(path(i), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(path(i), "f"), text(uint64(i), 100+i))
+	}
+	if err := os.Rename(d.path("top"), d.path("renamed")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(d.path("renamed"), d.path("top")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(d.path("top", "3"), d.path("top", "3x")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range folders {
+		if i%20 != 3 {
+			same(t, filepath.Join(path(i), "f"), text(uint64(i), 100+i))
+		}
+	}
+	if got := strings.Count(run(t, d.dir, "find", ".", "-name", "f"), "\n"); got != folders {
+		t.Errorf("find shows %d files, want %d", got, folders)
+	}
+	run(t, d.dir, "rm", "-r", "top")
+	if left := names(t, back); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}

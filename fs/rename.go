@@ -8,7 +8,16 @@ import (
 // Rename is renameat2(2).
 func (m *mount) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	r := renaming{m: m, flags: uint(in.Flags)}
-	if err := r.prepare(in, oldName, newName); err != nil {
+	var err error
+	if r.fromDir, err = m.folderFor(in.NodeId); err != nil {
+		return status(err)
+	}
+	defer r.fromDir.done()
+	if r.toDir, err = m.folderFor(in.Newdir); err != nil {
+		return status(err)
+	}
+	defer r.toDir.done()
+	if err := r.prepare(oldName, newName); err != nil {
 		return status(err)
 	}
 	if r.flags&unix.RENAME_EXCHANGE != 0 {
@@ -22,21 +31,15 @@ func (m *mount) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName st
 type renaming struct {
 	m              *mount
 	flags          uint
-	fromDir, toDir *node
+	fromDir, toDir place
 	from, to       entry
 	exists         bool // to
 	target         string
 }
 
-func (r *renaming) prepare(in *fuse.RenameIn, oldName, newName string) (err error) {
+func (r *renaming) prepare(oldName, newName string) (err error) {
 	if r.flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
 		return unix.EINVAL
-	}
-	if r.fromDir, err = r.m.folderFor(in.NodeId); err != nil {
-		return err
-	}
-	if r.toDir, err = r.m.folderFor(in.Newdir); err != nil {
-		return err
 	}
 	if r.from, err = r.m.find(r.fromDir, oldName); err != nil {
 		return err
@@ -70,7 +73,7 @@ func (r *renaming) replace() error {
 		}
 		defer f.touched(nil)
 	}
-	if err := r.move(key); err != nil {
+	if err := r.move(); err != nil {
 		return err
 	}
 	if r.exists {
@@ -79,7 +82,7 @@ func (r *renaming) replace() error {
 	return nil
 }
 
-func (r *renaming) move(key shown) error {
+func (r *renaming) move() error {
 	t := r.m.nodes
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -98,15 +101,9 @@ func (r *renaming) move(key shown) error {
 				return err
 			}
 		}
-		t.unlinked(r.toDir, &r.to)
+		t.unlinked(r.toDir.node, &r.to)
 	}
-	if n := t.byInode[key]; n != nil {
-		n.setFresh()
-		if !n.isDir() {
-			t.addLink(n, r.toDir, &entry{backing: r.target, st: r.from.st})
-			t.dropLink(n, link{r.fromDir, r.from.backing})
-		}
-	}
+	t.moved(&r.from, link{r.fromDir.node, r.from.backing}, link{r.toDir.node, r.target})
 	return nil
 }
 
@@ -144,8 +141,8 @@ func (r *renaming) exchange() error {
 	if err := unix.Renameat2(r.fromDir.fd, back, r.toDir.fd, r.target, unix.RENAME_EXCHANGE); err != nil {
 		return err
 	}
-	t.moved(&r.from, link{r.fromDir, back}, link{r.toDir, r.target})
-	t.moved(&r.to, link{r.toDir, r.target}, link{r.fromDir, back})
+	t.moved(&r.from, link{r.fromDir.node, back}, link{r.toDir.node, r.target})
+	t.moved(&r.to, link{r.toDir.node, r.target}, link{r.fromDir.node, back})
 	return nil
 }
 
@@ -156,8 +153,10 @@ func (t *nodes) moved(e *entry, from, to link) {
 		return
 	}
 	n.setFresh()
-	if !n.isDir() {
-		t.addLink(n, to.dir, &entry{backing: to.name, st: e.st})
-		t.dropLink(n, from)
+	if n.isDir() {
+		t.moveFolder(n, to.dir, to.name)
+		return
 	}
+	t.addLink(n, to.dir, &entry{backing: to.name, st: e.st})
+	t.dropLink(n, from)
 }

@@ -11,14 +11,12 @@ func (m *mount) withPath(id uint64, do func(path string, f *file) error) error {
 	if n == nil {
 		return unix.ESTALE
 	}
-	fd, f, err := m.descriptor(n)
+	u, err := m.useInode(n)
 	if err != nil {
 		return err
 	}
-	if f != nil {
-		defer m.files.release(f)
-	}
-	return do(procPath(fd), f)
+	defer m.done(u)
+	return do(procPath(u.fd), u.file)
 }
 
 // changePath is withPath for a change of the inode.
