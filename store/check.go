@@ -186,7 +186,7 @@ func (c *checker) whole() error {
 		}
 	}
 	if _, err := newAllocator(dataStart, used); err != nil {
-		return c.damage(damagef("index", s.idx.at.off(), "%v", err))
+		return c.damage(err)
 	}
 	if frames != s.frames || stored != s.stored {
 		return c.damage(damagef("superblock", int64(s.slot)*slotLen+120, "counts %d frames of %d bytes, found %d of %d",

@@ -158,16 +158,15 @@ func frameSum(b []byte, idSum uint32) uint32 {
 
 // verifyFrame checks the stored bytes b of e, which are to hold frame n.
 func verifyFrame(b []byte, e entry, n int64, idSum uint32) error {
-	part := framePart(e.kind(), n)
 	h, ok := getFrameHead(b)
 	if !ok {
-		return damagef(part, e.off(), "no frame header found, want magic %#x", uint32(frameMagic))
+		return damagef(framePart(e.kind(), n), e.off(), "no frame header found, want magic %#x", uint32(frameMagic))
 	}
 	if sum := frameSum(b, idSum); sum != e.sum() || sum != h.sum {
-		return damagef(part, e.off(), "checksum is %#08x, want %#08x", sum, e.sum())
+		return damagef(framePart(e.kind(), n), e.off(), "checksum is %#08x, want %#08x", sum, e.sum())
 	}
 	if h.kind != e.kind() || h.frame != n || h.payload != e.payload() {
-		return damagef(part, e.off(), "header says %v %d of %d bytes, want %v %d of %d",
+		return damagef(framePart(e.kind(), n), e.off(), "header says %v %d of %d bytes, want %v %d of %d",
 			h.kind, h.frame, h.payload, e.kind(), n, e.payload())
 	}
 	return nil

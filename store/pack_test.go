@@ -66,6 +66,13 @@ func TestPack(t *testing.T) {
 				t.Errorf("%v: %d bytes take %d, want 4096", id, size, info.FileSize)
 			}
 			verifyStore(t, f.Name(), plain)
+			w, err := Open(f.Name(), Options{Writable: true}) // f, still open, holds no lock.
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
 			src, err := Open(f.Name(), Options{})
 			if err != nil {
 				t.Fatal(err)

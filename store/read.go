@@ -215,8 +215,8 @@ func (s *Store) readNode(e entry, first int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPlace(e, "index", e.off(), size+unit); err != nil {
-		return nil, err
+	if damage := checkPlace(e, "index", e.off(), size+unit); damage != nil {
+		return nil, damage
 	}
 	b := make([]byte, e.stored())
 	if _, err := s.d.ReadAt(b, e.off()); err != nil {
@@ -230,16 +230,19 @@ func (s *Store) readNode(e entry, first int64) ([]byte, error) {
 
 // checkFrameEntry checks what an entry says of frame n before it is believed.
 func checkFrameEntry(e entry, n int64, frameSize int, end int64) error {
-	part := framePart(e.kind(), n)
 	switch k := e.kind(); {
 	case k == kindHole && e == (entry{}), k == kindZero && e == (entry{info: uint64(kindZero) << 32}):
 		return nil
 	case !k.isFrame():
-		return damagef(part, 0, "kind is %d, which is not a frame's", uint8(k))
+		return damagef(framePart(k, n), 0, "kind is %d, which is not a frame's", uint8(k))
 	case e.plain() > frameSize || e.payload() > frameSize:
-		return damagef(part, e.off(), "%d bytes hold %d plain ones, frames are %d", e.payload(), e.plain(), frameSize)
+		return damagef(framePart(k, n), e.off(), "%d bytes hold %d plain ones, frames are %d", e.payload(), e.plain(), frameSize)
 	}
-	return checkPlace(e, part, e.off(), end+unit)
+	if err := checkPlace(e, "", e.off(), end+unit); err != nil {
+		err.Part = framePart(e.kind(), n)
+		return err
+	}
+	return nil
 }
 
 func framePart(k kind, n int64) string {

@@ -48,7 +48,7 @@ func (s *Store) loadSpace() error {
 	}
 	space, err := newAllocator(dataStart, used)
 	if err != nil {
-		return damagef("index", s.idx.at.off(), "%v", err)
+		return withPath(err, s.Path())
 	}
 	s.space = space
 	return s.sparePinned()

@@ -16,6 +16,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"lazyfs/codec"
 )
 
@@ -167,8 +169,11 @@ func (s *Store) Discard() error {
 	}
 	s.closed = true
 	s.cache.drop(s.number)
-	if s.f == nil || s.borrowed {
+	if s.f == nil {
 		return nil
+	}
+	if s.borrowed {
+		return os.NewSyscallError("flock", unix.Flock(int(s.f.Fd()), unix.LOCK_UN))
 	}
 	return s.f.Close() // Gives up the locks, too.
 }

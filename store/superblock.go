@@ -143,7 +143,9 @@ func (s *superblock) check(off, fileSize int64) error {
 		return damagef("superblock", off+80, "root is of kind %#x, want %#x", s.root.kind(), kindNode+kind(s.depth-1))
 	}
 	if s.depth > 0 {
-		return checkPlace(s.root, "superblock", off+80, s.end)
+		if damage := checkPlace(s.root, "superblock", off+80, s.end); damage != nil {
+			return damage
+		}
 	}
 	return nil
 }
@@ -164,7 +166,7 @@ func (s *superblock) takeInline(b []byte, off int64) error {
 
 // checkPlace checks that the extent of e lies inside the first end bytes of the
 // file, before anything is read from it.
-func checkPlace(e entry, part string, at, end int64) error {
+func checkPlace(e entry, part string, at, end int64) *DamageError {
 	x := e.extent()
 	if x.off < dataStart || x.off+x.len > end {
 		return damagef(part, at, "extent %#x..%#x, want one within %#x..%#x", x.off, x.off+x.len, dataStart, end)
