@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -226,4 +227,53 @@ func TestLockedStore(t *testing.T) {
 	until(t, "the holder is named", func() bool {
 		return bytes.Contains([]byte(d.log.String()), fmt.Append(nil, os.Getpid()))
 	})
+}
+
+// On a full disk writes fail with ENOSPC, at once or from fsync or close, and what
+// was acknowledged before, in this and in other files, stays as it was.
+func TestDiskFull(t *testing.T) {
+	back := t.TempDir()
+	if err := unix.Mount("tmpfs", back, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(back, unix.MNT_DETACH) })
+	d := mountRW(t, back)
+	write(t, d.path("before"), text(1, 200_000))
+	f, err := os.Create(d.path("big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := rand.New(rand.NewPCG(1, 2))
+	block := make([]byte, 128<<10)
+	acked := 0
+	for err == nil && acked < 64 {
+		for i := range block {
+			block[i] = byte(r.Uint32())
+		}
+		if _, err = f.Write(block); err == nil {
+			err = f.Sync()
+		}
+		if err == nil {
+			acked++
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("after %d blocks: %v, want %v", acked, err, syscall.ENOSPC)
+	}
+	if acked < 10 {
+		t.Errorf("the disk is full after %d blocks", acked)
+	}
+	same(t, d.path("before"), text(1, 200_000))
+	f.Close()
+	if err := os.Remove(d.path("big")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.path("after"), text(2, 200_000))
+	d.umount()
+	d = mountRW(t, back)
+	same(t, d.path("before"), text(1, 200_000))
+	same(t, d.path("after"), text(2, 200_000))
+	d.umount()
+	checkAll(t, back)
 }

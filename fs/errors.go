@@ -3,6 +3,7 @@ package fs
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -56,10 +57,14 @@ func (m *mount) logOnce(format string, args ...any) {
 
 // logStore logs an error of f's store that its caller sees as a mere errno.
 func (m *mount) logStore(f *file, err error) {
+	path, rerr := os.Readlink(procPath(f.path))
+	if rerr != nil {
+		path = f.name
+	}
 	var d *store.DamageError
 	if errors.As(err, &d) && d.Plain.Len > 0 {
-		m.logOnce("%s: bytes %#x to %#x can't be read: %v", f.name, d.Plain.Off, d.Plain.Off+d.Plain.Len, err)
+		m.logOnce("%s: bytes %#x to %#x can't be read: %v", path, d.Plain.Off, d.Plain.Off+d.Plain.Len, err)
 		return
 	}
-	m.logOnce("%s: %v", f.name, err)
+	m.logOnce("%s: %v", path, err)
 }

@@ -42,6 +42,9 @@ type file struct {
 func (f *file) need(write bool) (inval bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.m.files.isClosed() {
+		return false, unix.EIO
+	}
 	if f.s != nil && (f.writable || !write) {
 		return false, nil
 	}

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"strings"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -14,10 +13,13 @@ type folder struct {
 	names []name
 }
 
-// A name is one name that a folder shows.
+// A name is one name of a folder.
 type name struct {
-	shown string
-	entry entry // with st.Ino and the type in st.Mode, as getdents64(2) gives them
+	shown   string // in the mount
+	backing string // in the backing folder; empty for "." and ".."
+	ino     uint64
+	mode    uint32 // S_IFMT bits
+	store   bool
 }
 
 // OpenDir opens a folder.
@@ -44,33 +46,35 @@ func (m *mount) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 
 // ReadDir is getdents64(2). The offset of a name is its place in the list.
 func (m *mount) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	return m.eachName(in, func(dir place, d fuse.DirEntry, _ *entry) bool {
+	return m.eachName(in, func(_ place, d fuse.DirEntry, _ *name) bool {
 		return out.AddDirEntry(d)
 	})
 }
 
 // ReadDirPlus is ReadDir with a Lookup of each name.
 func (m *mount) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	return m.eachName(in, func(dir place, d fuse.DirEntry, e *entry) bool {
+	return m.eachName(in, func(dir place, d fuse.DirEntry, n *name) bool {
 		to := out.AddDirLookupEntry(d)
 		if to == nil {
 			return false
 		}
 		// An answer without a node leaves the lookup to the kernel.
-		if e.backing == "" || m.statAt(dir, e) != nil {
+		e := entry{backing: n.backing}
+		if n.backing == "" || m.statAt(dir, &e) != nil {
 			return true
 		}
-		if e.store && !m.isSingleRoot(dir.node) {
-			m.probe(dir, e)
+		if n.store {
+			m.probe(dir, &e)
+			e.store = e.store || m.isSingleRoot(dir.node)
 		}
-		m.lookedUp(dir, e, to)
+		m.lookedUp(dir, &e, to)
 		return true
 	})
 }
 
 // eachName calls add for the names of a folder from in.Offset on, until add says
-// that there is no more room. The names "." and ".." come with an empty entry.
-func (m *mount) eachName(in *fuse.ReadIn, add func(place, fuse.DirEntry, *entry) bool) fuse.Status {
+// that there is no more room.
+func (m *mount) eachName(in *fuse.ReadIn, add func(place, fuse.DirEntry, *name) bool) fuse.Status {
 	h := m.handles.get(in.Fh)
 	if h == nil || h.dir == nil {
 		return fuse.EBADF
@@ -90,9 +94,9 @@ func (m *mount) eachName(in *fuse.ReadIn, add func(place, fuse.DirEntry, *entry)
 		h.dir.names = names
 	}
 	for i := int(min(in.Offset, uint64(len(h.dir.names)))); i < len(h.dir.names); i++ {
-		at := h.dir.names[i]
-		d := fuse.DirEntry{Name: at.shown, Ino: at.entry.st.Ino, Mode: at.entry.st.Mode, Off: uint64(i) + 1}
-		if !add(dir, d, &at.entry) {
+		at := &h.dir.names[i]
+		d := fuse.DirEntry{Name: at.shown, Ino: at.ino, Mode: at.mode, Off: uint64(i) + 1}
+		if !add(dir, d, at) {
 			break
 		}
 	}
@@ -101,63 +105,59 @@ func (m *mount) eachName(in *fuse.ReadIn, add func(place, fuse.DirEntry, *entry)
 
 // list returns the names that dir shows.
 func (m *mount) list(dir place) ([]name, error) {
-	names := []name{dotName(".", dir.node), dotName("..", dir.node)}
+	ino := dir.node.inode.ino
+	names := []name{{shown: ".", ino: ino, mode: unix.S_IFDIR}, {shown: "..", ino: ino, mode: unix.S_IFDIR}}
 	if m.isSingleRoot(dir.node) {
 		e, err := m.findSingle(dir, m.single)
 		if err != nil {
 			return names, nil
 		}
-		return append(names, name{m.single, e}), nil
+		return append(names, name{m.single, e.backing, e.st.Ino, unix.S_IFREG, true}), nil
 	}
 	backing, err := readNames(dir.fd)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range backing {
-		shown, ok := m.shownName(dir, &e)
-		if ok {
-			names = append(names, name{shown, e})
+	for _, n := range backing {
+		if m.show(dir, &n) {
+			names = append(names, n)
 		}
 	}
 	return names, nil
 }
 
-func dotName(s string, dir *node) name {
-	n := name{shown: s}
-	n.entry.st.Ino, n.entry.st.Mode = dir.inode.ino, unix.S_IFDIR
-	return n
-}
-
-// shownName is the name under which e, a name of the backing folder dir, appears,
-// and sets e.store. It is false when e is gone.
-func (m *mount) shownName(dir place, e *entry) (string, bool) {
-	strip, ok := stripped(e.backing)
-	if e.st.Mode != unix.S_IFREG || !ok && !isLong(e.backing) {
-		return e.backing, true
+// show sets n.shown and n.store for a name of the backing folder dir. It is false
+// when that is gone.
+func (m *mount) show(dir place, n *name) bool {
+	n.shown = n.backing
+	strip, ok := stripped(n.backing)
+	if n.mode != unix.S_IFREG || !ok && !isLong(n.backing) {
+		return true
 	}
-	if m.statAt(dir, e) != nil {
-		return "", false
+	e := entry{backing: n.backing}
+	if m.statAt(dir, &e) != nil {
+		return false
 	}
-	if isLong(e.backing) {
-		m.probe(dir, e)
-		return e.backing, true
+	if isLong(n.backing) {
+		m.probe(dir, &e)
+		n.store = e.store
+		return true
 	}
-	if m.asItself(dir, e) {
-		e.store = false
-		return e.backing, true
+	if !m.asItself(dir, &e) {
+		n.shown, n.store = strip, true
 	}
-	return strip, true
+	return true
 }
 
 // readNames reads all names of the folder fd, an O_PATH descriptor.
-func readNames(fd int) ([]entry, error) {
+func readNames(fd int) ([]name, error) {
 	fd, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
 	buf := make([]byte, 64<<10)
-	var all []entry
+	var all []name
 	for {
 		n, err := unix.ReadDirent(fd, buf)
 		if err != nil || n == 0 {
@@ -169,9 +169,7 @@ func readNames(fd int) ([]entry, error) {
 			if d.Name == "." || d.Name == ".." {
 				continue
 			}
-			e := entry{backing: strings.Clone(d.Name)}
-			e.st.Ino, e.st.Mode = d.Ino, d.Mode
-			all = append(all, e)
+			all = append(all, name{backing: d.Name, ino: d.Ino, mode: d.Mode})
 		}
 	}
 }

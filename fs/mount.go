@@ -144,6 +144,11 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if fi, err := os.Stat(dir); err != nil {
+		return nil, err
+	} else if !fi.IsDir() {
+		return nil, unix.ENOTDIR
+	}
 	if err := m.checkPlace(dir); err != nil {
 		return nil, err
 	}
@@ -155,7 +160,7 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 		Name:                     "lazyfs",
 		AllowOther:               m.opt.AllowOther,
 		Options:                  []string{"default_permissions"},
-		DirectMount:              m.asRoot,
+		DirectMountStrict:        m.asRoot,
 		MaxWrite:                 maxRequest,
 		MaxBackground:            maxBackground,
 		MaxInflightRequestBytes:  maxInflight,
