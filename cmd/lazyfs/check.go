@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"lazyfs/store"
+)
+
+var checkCommand = command{
+	name:    "check",
+	args:    []string{"STORE..."},
+	min:     1,
+	max:     -1,
+	summary: "Read and verify everything in stores",
+	about: `Prints a line for each damaged range: what is damaged and where it lies in the
+store file, and which plain bytes can't be read. Exit code 0 says that every byte
+of all stores was read and is right, 1 that something is damaged, 3 that a store
+could not be checked.`,
+	examples: []string{
+		"lazyfs check vm.img.lazy",
+		"lazyfs check --json *.lazy | jq '.[] | select(.ok | not) | .store'",
+	},
+	declare: func(f *pflag.FlagSet) action {
+		var c checker
+		f.BoolVar(&c.json, "json", false, "print an array with one object for each store, offsets in bytes")
+		c.quiet = quietFlag(f)
+		return c.run
+	},
+}
+
+// A checker is one run of check.
+type checker struct {
+	json  bool
+	quiet *bool
+}
+
+// A checkResult is what check found in one store.
+type checkResult struct {
+	Store   string   `json:"store"`
+	OK      bool     `json:"ok"`
+	Damaged []damage `json:"damaged"`
+}
+
+// A damage is one damaged range.
+type damage struct {
+	Part        string `json:"part"`
+	Offset      int64  `json:"offset"`
+	Detail      string `json:"detail"`
+	PlainOffset int64  `json:"plain_offset"`
+	PlainLength int64  `json:"plain_length"` // 0: not known
+}
+
+func (c *checker) run(ctx context.Context, paths []string) error {
+	results := make([]checkResult, 0, len(paths))
+	ranges := 0
+	for _, path := range paths {
+		r, err := c.check(ctx, path)
+		if err != nil {
+			return err
+		}
+		ranges += len(r.Damaged)
+		results = append(results, r)
+	}
+	if c.json {
+		if err := json.NewEncoder(os.Stdout).Encode(results); err != nil {
+			return err
+		}
+	}
+	if ranges == 0 {
+		return nil
+	}
+	bad := 0
+	for _, r := range results {
+		if !r.OK {
+			bad++
+		}
+	}
+	return notSoError{fmt.Errorf("%s damaged: %s in %s", count(bad, "store"), count(ranges, "damaged range"), count(len(paths), "store"))}
+}
+
+// check checks one store and prints what it finds.
+func (c *checker) check(ctx context.Context, path string) (checkResult, error) {
+	r := checkResult{Store: path, Damaged: []damage{}}
+	bar := newProgress(*c.quiet, path)
+	err := checkStore(ctx, path, func(d *store.DamageError) {
+		r.Damaged = append(r.Damaged, damage{d.Part, d.Off, d.Detail, d.Plain.Off, d.Plain.Len})
+	}, bar.report)
+	bar.end()
+	if err != nil {
+		return r, err
+	}
+	r.OK = len(r.Damaged) == 0
+	if c.json {
+		return r, nil
+	}
+	for _, d := range r.Damaged {
+		fmt.Printf("%s: %v\n", path, d)
+	}
+	if r.OK && !*c.quiet {
+		fmt.Printf("%s: ok\n", path)
+	}
+	return r, nil
+}
+
+// checkStore reports each damage of a store, one that keeps it from being
+// opened included.
+func checkStore(ctx context.Context, path string, report func(*store.DamageError), progress func(done, total int64)) error {
+	s, err := store.Open(path, store.Options{})
+	var damaged *store.DamageError
+	if errors.As(err, &damaged) {
+		report(damaged)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.Check(ctx, report, progress); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func (d damage) String() string {
+	plain := "plain range not known"
+	if d.PlainLength > 0 {
+		plain = fmt.Sprintf("plain bytes %#x to %#x", d.PlainOffset, d.PlainOffset+d.PlainLength)
+	}
+	return fmt.Sprintf("%s at offset %#x: %s: %s", d.Part, d.Offset, plain, d.Detail)
+}

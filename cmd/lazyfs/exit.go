@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The exit codes.
+const (
+	exitDone = iota
+	exitNotSo
+	exitUsage
+	exitFailed
+)
+
+// exitMeanings says what each exit code means; the help shows it.
+var exitMeanings = [...]string{
+	exitDone:   "done",
+	exitNotSo:  "the thing asked about is not so: damage was found",
+	exitUsage:  "bad usage",
+	exitFailed: "failed",
+}
+
+// A usageError says that the command line itself is wrong.
+type usageError struct{ error }
+
+func usagef(format string, a ...any) error {
+	return usageError{fmt.Errorf(format, a...)}
+}
+
+// A notSoError is the answer no to a question, not a failure.
+type notSoError struct{ error }
+
+// A toldError is the exit code of a child process that has told the user
+// itself what went wrong.
+type toldError int
+
+func (e toldError) Error() string {
+	return fmt.Sprintf("child process ended with exit code %d", int(e))
+}
+
+// exitCode maps the error of a command to an exit code.
+func exitCode(err error) int {
+	var told toldError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &told):
+		return int(told)
+	case errors.As(err, new(usageError)):
+		return exitUsage
+	case errors.As(err, new(notSoError)):
+		return exitNotSo
+	}
+	return exitFailed
+}
+
+// errorLine is the one line that tells the user about err, or "" when there is
+// nothing to tell. name is the command's, or "" before one is known.
+func errorLine(name string, err error) string {
+	if err == nil || errors.As(err, new(toldError)) {
+		return ""
+	}
+	text := err.Error()
+	if errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	who := "lazyfs"
+	if name != "" {
+		who += " " + name
+	}
+	return who + ": " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// A sparse is plain data with holes: a store, or an ordinary file.
+type sparse interface {
+	io.ReaderAt
+	Size() int64
+	SeekData(off int64) (int64, error) // the first data at or after off; io.EOF when none
+	SeekHole(off int64) (int64, error) // the first hole at or after off; Size when none
+}
+
+// chunkSize is how much one worker reads at once: many frames, so that reads
+// of neighbouring frames are merged.
+const chunkSize = 1 << 20
+
+// A chunk is a part of plain data that is read at once.
+type chunk struct{ off, n int64 }
+
+// dataChunks yields the parts of src that are not holes, none larger than
+// chunkSize and each inside one aligned chunk. It stops at the first error.
+func dataChunks(src sparse) iter.Seq2[chunk, error] {
+	return func(yield func(chunk, error) bool) {
+		for at := int64(0); at < src.Size(); {
+			data, err := src.SeekData(at)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(chunk{}, err)
+				return
+			}
+			hole, err := src.SeekHole(data)
+			if err != nil {
+				yield(chunk{}, err)
+				return
+			}
+			for at = data; at < hole; {
+				n := min(chunkSize-at%chunkSize, hole-at)
+				if !yield(chunk{at, n}, nil) {
+					return
+				}
+				at += n
+			}
+		}
+	}
+}
+
+// restore writes all of src into the empty file dst with jobs workers, leaving
+// its holes holes. report is called with the plain bytes written so far.
+func restore(ctx context.Context, dst *os.File, src sparse, jobs int, report func(done int64)) error {
+	if err := dst.Truncate(src.Size()); err != nil {
+		return err
+	}
+	todo := make(chan chunk)
+	done := make(chan int64)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(todo)
+		for c, err := range dataChunks(src) {
+			if err != nil {
+				return err
+			}
+			select {
+			case todo <- c:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range jobs {
+		g.Go(func() error {
+			buf := make([]byte, min(chunkSize, src.Size()))
+			for c := range todo {
+				if err := moveChunk(dst, src, c, buf[:c.n]); err != nil {
+					return err
+				}
+				select {
+				case done <- c.off + c.n:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		})
+	}
+	var err error
+	go func() {
+		err = g.Wait()
+		close(done)
+	}()
+	// Chunks come nearly in order, so the furthest end tells how much is done.
+	var furthest int64
+	for end := range done {
+		furthest = max(furthest, end)
+		report(furthest)
+	}
+	return err
+}
+
+func moveChunk(dst *os.File, src sparse, c chunk, buf []byte) error {
+	if err := readFull(src, buf, c.off); err != nil {
+		return err
+	}
+	_, err := dst.WriteAt(buf, c.off)
+	return err
+}
+
+// readFull fills buf from off; io.ReaderAt may give io.EOF with the last byte.
+func readFull(src io.ReaderAt, buf []byte, off int64) error {
+	n, err := src.ReadAt(buf, off)
+	if n == len(buf) {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// stream writes n bytes of src from off to w, in order, and reads ahead with
+// jobs workers.
+func stream(ctx context.Context, w io.Writer, src io.ReaderAt, off, n int64, jobs int, report func(done int64)) error {
+	type result struct {
+		buf []byte
+		err error
+	}
+	// A chunk's place in the order is a channel that will hold its bytes.
+	order := make(chan chan result, jobs)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer close(order)
+		for at, end := off, off+n; at < end; {
+			size := min(chunkSize-at%chunkSize, end-at)
+			place := make(chan result, 1)
+			select {
+			case order <- place:
+			case <-ctx.Done():
+				return
+			}
+			go func(at int64) {
+				buf := make([]byte, size)
+				place <- result{buf, readFull(src, buf, at)}
+			}(at)
+			at += size
+		}
+	}()
+	var done int64
+	for place := range order {
+		r := <-place
+		if r.err != nil {
+			return r.err
+		}
+		if _, err := w.Write(r.buf); err != nil {
+			return err
+		}
+		done += int64(len(r.buf))
+		report(done)
+	}
+	return ctx.Err()
+}
+
+// A sparseFile is an ordinary file as plain data with holes.
+type sparseFile struct {
+	*os.File
+	size int64
+}
+
+func (f sparseFile) Size() int64 { return f.size }
+
+func (f sparseFile) SeekData(off int64) (int64, error) {
+	at, err := f.Seek(off, unix.SEEK_DATA)
+	// lseek(2): ENXIO says that there is no data at or after off.
+	if errors.Is(err, unix.ENXIO) {
+		return 0, io.EOF
+	}
+	return at, err
+}
+
+func (f sparseFile) SeekHole(off int64) (int64, error) {
+	return f.Seek(off, unix.SEEK_HOLE)
+}
+
+// openSparse opens an ordinary file.
+func openSparse(path string) (sparseFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sparseFile{}, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return sparseFile{}, err
+	}
+	return sparseFile{f, info.Size()}, nil
+}

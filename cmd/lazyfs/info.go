@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/pflag"
+
+	"lazyfs/store"
+)
+
+var infoCommand = command{
+	name:    "info",
+	args:    []string{"STORE..."},
+	min:     1,
+	max:     -1,
+	summary: "Show the sizes, ratio, frames and generation of stores",
+	about: `Reads the whole index of each store, but no frame. The ratio is that of the
+plain bytes which are not in holes to the bytes of the store file in use.`,
+	examples: []string{
+		"lazyfs info vm.img.lazy",
+		"lazyfs info --json *.lazy | jq '.[].ratio'",
+	},
+	declare: func(f *pflag.FlagSet) action {
+		asJSON := f.Bool("json", false, "print an array with one object for each store, all sizes in bytes")
+		return func(ctx context.Context, args []string) error { return info(ctx, args, *asJSON) }
+	},
+}
+
+// storeInfo is what info shows of one store.
+type storeInfo struct {
+	Store      string           `json:"store"`
+	Plain      int64            `json:"plain_bytes"`
+	Data       int64            `json:"data_bytes"`
+	File       int64            `json:"file_bytes"`
+	Disk       int64            `json:"disk_bytes"`
+	Frames     int64            `json:"frames_bytes"`
+	Index      int64            `json:"index_bytes"`
+	Free       int64            `json:"free_bytes"`
+	Ratio      float64          `json:"ratio"`
+	FrameSize  int              `json:"frame_size"`
+	Codec      string           `json:"codec"`
+	Level      int              `json:"level"`
+	Generation uint64           `json:"generation"`
+	Kinds      map[string]int64 `json:"frames_by_kind"`
+}
+
+func info(ctx context.Context, paths []string, asJSON bool) error {
+	infos := make([]storeInfo, 0, len(paths))
+	for _, path := range paths {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		i, err := readInfo(path)
+		if err != nil {
+			return err
+		}
+		infos = append(infos, i)
+	}
+	if asJSON {
+		return json.NewEncoder(os.Stdout).Encode(infos)
+	}
+	for n, i := range infos {
+		if n > 0 {
+			fmt.Println()
+		}
+		if err := i.print(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readInfo(path string) (storeInfo, error) {
+	s, err := store.Open(path, store.Options{})
+	if err != nil {
+		return storeInfo{}, err
+	}
+	defer s.Close()
+	i, err := s.Info()
+	return storeInfo{
+		Store:      path,
+		Plain:      i.Size,
+		Data:       i.DataSize,
+		File:       i.FileSize,
+		Disk:       i.DiskSize,
+		Frames:     i.StoredSize,
+		Index:      i.IndexSize,
+		Free:       i.FreeSize,
+		Ratio:      float64(i.DataSize) / float64(max(i.FileSize-i.FreeSize, 1)),
+		FrameSize:  i.FrameSize,
+		Codec:      i.Codec,
+		Level:      i.Level,
+		Generation: i.Generation,
+		Kinds:      i.Frames,
+	}, err
+}
+
+// frameKinds are the kinds of frames in the order in which they are shown.
+var frameKinds = []string{"hole", "zero", "inline", "raw", "lz4", "zstd", "gzip"}
+
+func (i storeInfo) print() error {
+	fmt.Println(i.Store)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	size := func(name string, n int64, note string) {
+		fmt.Fprintf(w, "  %s\t%d\t%s%s\n", name, n, humanSize(n), note)
+	}
+	size("plain", i.Plain, "")
+	size("  data", i.Data, ", the rest is holes")
+	size("file", i.File, fmt.Sprintf(", ratio %.2f", i.Ratio))
+	size("  frames", i.Frames, "")
+	size("  index", i.Index, "")
+	size("  free", i.Free, "")
+	size("  on disk", i.Disk, "")
+	level := "default level"
+	if i.Level != 0 {
+		level = fmt.Sprintf("level %d", i.Level)
+	}
+	var kinds []string
+	for _, kind := range frameKinds {
+		if n := i.Kinds[kind]; n > 0 {
+			kinds = append(kinds, fmt.Sprintf("%d %s", n, kind))
+		}
+	}
+	fmt.Fprintf(w, "  codec\t%s\t%s\n", i.Codec, level)
+	fmt.Fprintf(w, "  frame\t%d\t%s\n", i.FrameSize, strings.Join(kinds, ", "))
+	fmt.Fprintf(w, "  generation\t%d\n", i.Generation)
+	return w.Flush()
+}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// A mirror makes a new folder with the tree of another: folders, symbolic
+// links, hard links, special files, owners, modes and times are the same, and
+// the regular files are made by convert.
+type mirror struct {
+	src, dst string
+	jobs     int // files converted at the same time
+
+	// plan gives the path that the regular file at rel has in the new tree, and
+	// whether it is a store there or here, or is copied as it is.
+	plan func(rel string) (to string, isStore bool, err error)
+	// convert makes the new file e.to, which does not exist, from the file
+	// from. It may use jobs workers.
+	convert func(ctx context.Context, from string, e treeEntry, jobs int) error
+}
+
+// bigFile is the size from which a file is worth all workers, in bytes.
+const bigFile = 8 << 20
+
+// A treeEntry is one file of a tree.
+type treeEntry struct {
+	rel     string // path from the tree's root
+	info    fs.FileInfo
+	to      string // path of the new file
+	isStore bool   // whether it is packed or unpacked
+}
+
+// A tree is the content of a folder, parents before children.
+type tree struct {
+	entries []treeEntry
+	bytes   int64 // of all regular files
+}
+
+// readTree lists the folder at root without following symbolic links.
+func readTree(root string) (tree, error) {
+	var t tree
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		if info.Mode().IsRegular() {
+			t.bytes += info.Size()
+		}
+		t.entries = append(t.entries, treeEntry{rel: rel, info: info})
+		return nil
+	})
+	return t, err
+}
+
+// run makes the folder under a temporary name and gives it its own when it is
+// complete and durable; after an error nothing of it remains.
+func (m *mirror) run(ctx context.Context, t tree) error {
+	if err := m.checkTarget(); err != nil {
+		return err
+	}
+	temp := tempName(m.dst)
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		return err
+	}
+	defer removeTree(temp) // finds nothing once the folder has its own name
+	if err := m.fill(ctx, t.entries, temp); err != nil {
+		return err
+	}
+	if err := syncFileSystem(temp); err != nil {
+		return err
+	}
+	if err := renameNew(temp, m.dst); err != nil {
+		return fmt.Errorf("%s: %w", m.dst, err)
+	}
+	return syncFolder(filepath.Dir(m.dst))
+}
+
+// checkTarget refuses a target that exists or lies in the source.
+func (m *mirror) checkTarget() error {
+	if _, err := os.Lstat(m.dst); err == nil {
+		return fmt.Errorf("%s: exists: a folder is never replaced", m.dst)
+	}
+	src, err := filepath.EvalSymlinks(m.src)
+	if err != nil {
+		return err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(m.dst))
+	if err != nil {
+		return err
+	}
+	if src, err = filepath.Abs(src); err != nil {
+		return err
+	}
+	if parent, err = filepath.Abs(parent); err != nil {
+		return err
+	}
+	if parent == src || strings.HasPrefix(parent, strings.TrimSuffix(src, "/")+"/") {
+		return fmt.Errorf("%s: lies in the folder %s itself", m.dst, m.src)
+	}
+	return nil
+}
+
+// fill makes the whole tree in the folder temp.
+func (m *mirror) fill(ctx context.Context, entries []treeEntry, temp string) error {
+	var files, links []treeEntry
+	first := make(map[linkKey]string) // the new path of the first name of an inode
+	for i := range entries {
+		e := &entries[i]
+		to := e.rel
+		if e.info.Mode().IsRegular() {
+			var err error
+			if to, e.isStore, err = m.plan(e.rel); err != nil {
+				return err
+			}
+		}
+		e.to = filepath.Join(temp, to)
+		if !e.info.IsDir() {
+			if _, known := first[e.linkKey()]; known {
+				links = append(links, *e)
+				continue
+			}
+			first[e.linkKey()] = e.to
+		}
+		if e.info.Mode().IsRegular() {
+			files = append(files, *e)
+		} else if err := m.makeOther(*e); err != nil {
+			return fmt.Errorf("%s: %w", e.rel, err)
+		}
+	}
+	if err := m.convertAll(ctx, files); err != nil {
+		return err
+	}
+	for _, e := range links {
+		if err := os.Link(first[e.linkKey()], e.to); err != nil {
+			return err
+		}
+	}
+	// Making files changes the times of their folder: children first.
+	for i := len(entries) - 1; i >= 0; i-- {
+		if e := entries[i]; e.info.IsDir() {
+			if err := keepMeta(e.to, e.info); err != nil {
+				return fmt.Errorf("%s: %w", e.rel, err)
+			}
+		}
+	}
+	return nil
+}
+
+// makeOther makes what is not a regular file. A folder gets its mode and times
+// later.
+func (m *mirror) makeOther(e treeEntry) error {
+	stat := e.info.Sys().(*syscall.Stat_t)
+	switch {
+	case e.rel == ".":
+		return nil
+	case e.info.IsDir():
+		return os.Mkdir(e.to, 0o700)
+	case e.info.Mode()&fs.ModeSymlink != 0:
+		to, err := os.Readlink(filepath.Join(m.src, e.rel))
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(to, e.to); err != nil {
+			return err
+		}
+		return keepLinkMeta(e.to, e.info)
+	}
+	if err := unix.Mknod(e.to, stat.Mode, int(stat.Rdev)); err != nil {
+		return fmt.Errorf("make special file: %w", err)
+	}
+	return keepMeta(e.to, e.info)
+}
+
+// convertAll converts big files one by one with all workers, and then the
+// others side by side.
+func (m *mirror) convertAll(ctx context.Context, files []treeEntry) error {
+	one := func(ctx context.Context, e treeEntry, jobs int) error {
+		if err := m.convert(ctx, filepath.Join(m.src, e.rel), e, jobs); err != nil {
+			return err
+		}
+		if err := keepMeta(e.to, e.info); err != nil {
+			return fmt.Errorf("%s: %w", e.rel, err)
+		}
+		return nil
+	}
+	for _, e := range files {
+		if e.info.Size() >= bigFile {
+			if err := one(ctx, e, m.jobs); err != nil {
+				return err
+			}
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(m.jobs)
+	for _, e := range files {
+		if e.info.Size() < bigFile {
+			g.Go(func() error {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return one(ctx, e, 1)
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// A linkKey is what the names of one new file have in common. Two names of one
+// inode may show it in two ways: as a store, and unpacked.
+type linkKey struct {
+	dev, ino uint64
+	isStore  bool
+}
+
+func (e treeEntry) linkKey() linkKey {
+	stat := e.info.Sys().(*syscall.Stat_t)
+	return linkKey{stat.Dev, stat.Ino, e.isStore}
+}
+
+// removeTree removes a tree whose folders may deny writing.
+func removeTree(root string) {
+	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return err
+	})
+	_ = os.RemoveAll(root)
+}
+
+// syncFileSystem makes everything in the file system of the folder durable.
+func syncFileSystem(folder string) error {
+	d, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
+}

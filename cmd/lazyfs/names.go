@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"lazyfs/store"
+)
+
+// suffix is what the name of a store ends in.
+const suffix = ".lazy"
+
+// nameMax is NAME_MAX of Linux's file systems, in bytes.
+const nameMax = 255
+
+// storeName is the name of the store that holds the plain file name. Names too
+// long for the suffix stay as they are; there the store's content tells.
+func storeName(name string) (string, error) {
+	if len(name)+len(suffix) <= nameMax {
+		return name + suffix, nil
+	}
+	if strings.HasSuffix(name, suffix) {
+		return "", fmt.Errorf("%s: name is too long to pack, and ends in %s already", name, suffix)
+	}
+	return name, nil
+}
+
+// plainName is the name under which a mount shows the file at path, and whether
+// it is a store there. A store without the suffix is one only where the suffix
+// finds no room, and a store NAME.lazy beside another file that is shown as NAME
+// is shown as it is.
+func plainName(path string) (name string, isStore bool, err error) {
+	name = filepath.Base(path)
+	plain, hasSuffix := strings.CutSuffix(name, suffix)
+	if !hasSuffix && len(name)+len(suffix) <= nameMax || plain == "" {
+		return name, false, nil
+	}
+	if isStore, err = probe(path); !isStore || err != nil {
+		return name, false, err
+	}
+	if hasSuffix {
+		other := filepath.Join(filepath.Dir(path), plain)
+		switch shown, _, err := plainName(other); {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return "", false, err
+		case err == nil && shown == plain && exists(other):
+			return name, false, nil
+		}
+	}
+	return plain, true, nil
+}
+
+// probe says whether the file at path is a store.
+func probe(path string) (bool, error) {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	_, err = store.Probe(f)
+	if errors.Is(err, store.ErrNotStore) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

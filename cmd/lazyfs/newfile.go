@@ -1,0 +1,157 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// A newFile is a file that gets its name when it is complete, so that nobody
+// ever sees half of it, and an interruption leaves nothing.
+type newFile struct {
+	*os.File
+	path  string // the name it will have
+	temp  string // the name it has meanwhile; "" when none
+	force bool   // a file that has the name already is replaced
+}
+
+// createFile opens an empty file that finish will name path. Without force it
+// refuses a path that exists. The caller calls discard in the end.
+func createFile(path string, force bool) (*newFile, error) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case !force:
+		return nil, fmt.Errorf("%s: exists: --force replaces it", path)
+	default:
+		// A symbolic link stays; the file it leads to is replaced.
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if path, err = filepath.EvalSymlinks(path); err != nil {
+				return nil, err
+			}
+			if info, err = os.Stat(path); err != nil {
+				return nil, err
+			}
+		}
+		if !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s: not a regular file: it can't be replaced", path)
+		}
+	}
+
+	n := &newFile{path: path, force: force}
+	folder := filepath.Dir(path)
+	fd, err := unix.Open(folder, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		n.File = os.NewFile(uintptr(fd), path)
+		return n, nil
+	}
+	// open(2): these say that the kernel or the file system has no O_TMPFILE.
+	if err != unix.EOPNOTSUPP && err != unix.EISDIR && err != unix.EINVAL {
+		return nil, &fs.PathError{Op: "create in", Path: folder, Err: err}
+	}
+	n.temp = tempName(path)
+	n.File, err = os.OpenFile(n.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return n, err
+}
+
+// finish gives the file the mode, times and owner of like, or, when like is nil,
+// what a new file has; makes it durable; and names it.
+func (n *newFile) finish(like fs.FileInfo) error {
+	if like == nil {
+		mask := unix.Umask(0)
+		unix.Umask(mask)
+		if err := n.Chmod(fs.FileMode(0o666 &^ mask)); err != nil {
+			return err
+		}
+	} else if err := keepMeta(fdPath(n.File), like); err != nil {
+		return fmt.Errorf("%s: %w", n.path, err)
+	}
+	if err := n.Sync(); err != nil {
+		return err
+	}
+	if err := n.link(); err != nil {
+		return fmt.Errorf("%s: %w", n.path, err)
+	}
+	return syncFolder(filepath.Dir(n.path))
+}
+
+// link gives the file its name.
+func (n *newFile) link() error {
+	if n.temp == "" {
+		err := linkOpen(n.File, n.path)
+		if err != unix.EEXIST || !n.force {
+			return err
+		}
+		n.temp = tempName(n.path)
+		if err := linkOpen(n.File, n.temp); err != nil {
+			n.temp = ""
+			return err
+		}
+	}
+	rename := renameNew
+	if n.force {
+		rename = os.Rename
+	}
+	if err := rename(n.temp, n.path); err != nil {
+		return err
+	}
+	n.temp = ""
+	return nil
+}
+
+// discard closes the file; without a successful finish nothing remains of it.
+func (n *newFile) discard() {
+	if n.temp != "" {
+		os.Remove(n.temp)
+	}
+	n.Close()
+}
+
+// linkOpen names a file that was opened without a name. open(2) under
+// O_TMPFILE gives this way, which needs no privilege.
+func linkOpen(f *os.File, path string) error {
+	return unix.Linkat(unix.AT_FDCWD, fdPath(f), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+}
+
+// fdPath is a path to an open file, with or without a name.
+func fdPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
+
+// renameNew renames a file or folder and fails with EEXIST when the new name
+// is taken.
+func renameNew(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if err != unix.EINVAL {
+		return err
+	}
+	// The file system has no flags for rename.
+	if _, err := os.Lstat(to); err == nil {
+		return unix.EEXIST
+	}
+	return os.Rename(from, to)
+}
+
+// tempName is an unused name in the folder of path.
+func tempName(path string) string {
+	return filepath.Join(filepath.Dir(path), ".lazyfs-"+rand.Text()[:12]+".tmp")
+}
+
+// syncFolder makes the names in a folder durable.
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// EINVAL: the file system keeps folders durable in its own way, fsync(2).
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return nil
+}

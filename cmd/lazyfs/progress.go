@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+)
+
+// A progress tells how far long work has come, on one line of standard error.
+// It is silent when that is not a terminal. A nil progress is silent too. Its
+// methods may be called from many goroutines at once.
+type progress struct {
+	what  string
+	start time.Time
+
+	mu   sync.Mutex // guards next
+	next time.Time  // when the line is written again
+}
+
+// progressPause is the time between two lines: often enough to look alive.
+const progressPause = 200 * time.Millisecond
+
+// quietFlag declares --quiet.
+func quietFlag(f *pflag.FlagSet) *bool {
+	return f.BoolP("quiet", "q", false, "print no progress and no summary")
+}
+
+// newProgress begins to tell about what; call end when the work is over.
+func newProgress(quiet bool, what string) *progress {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); quiet || err != nil {
+		return nil
+	}
+	now := time.Now()
+	return &progress{what: what, start: now, next: now.Add(progressPause)}
+}
+
+// report says that done bytes of total are ready; total is 0 when not known.
+func (p *progress) report(done, total int64) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Before(p.next) {
+		return
+	}
+	p.next = now.Add(progressPause)
+	fmt.Fprintf(os.Stderr, "\r%s: %s\x1b[K", p.what, progressText(done, total, now.Sub(p.start)))
+}
+
+// end removes the line.
+func (p *progress) end() {
+	if p != nil {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+}
+
+// progressText is the line for done bytes of total after the time spent.
+func progressText(done, total int64, spent time.Duration) string {
+	rate := float64(done) / spent.Seconds()
+	text := fmt.Sprintf("%s, %.0f MB/s", humanSize(done), rate/1e6)
+	if total <= 0 || done <= 0 || done > total {
+		return text
+	}
+	left := time.Duration(float64(total-done) / rate * float64(time.Second))
+	return fmt.Sprintf("%d%% of %s, %.0f MB/s, %v left",
+		int64(float64(done)/float64(total)*100), humanSize(total), rate/1e6, left.Round(time.Second))
+}

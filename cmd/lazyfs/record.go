@@ -1,0 +1,177 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A record is a small file by which umount finds the daemon of a mount. Its
+// name is the mount's device number. The daemon holds a lock on it as long as
+// it lives, and writes into it how it ended.
+type record struct {
+	file *os.File
+	recordData
+}
+
+type recordData struct {
+	PID      int    `json:"pid"`
+	Source   string `json:"source"`
+	Writable bool   `json:"writable"`
+	Ended    bool   `json:"ended"`           // the daemon made everything durable, or could not:
+	Error    string `json:"error,omitempty"` // the reason
+}
+
+// recordFolders are the places of the records of a user's mounts: the first
+// that can be made is used.
+func recordFolders(uid int) []string {
+	if uid == 0 {
+		return []string{"/run/lazyfs"}
+	}
+	folders := []string{
+		fmt.Sprintf("/run/user/%d/lazyfs", uid),
+		filepath.Join(os.TempDir(), fmt.Sprintf("lazyfs-%d", uid)),
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && uid == os.Getuid() {
+		folders = append([]string{filepath.Join(dir, "lazyfs")}, folders...)
+	}
+	return folders
+}
+
+// newRecord makes the record of a mount that this process serves.
+func newRecord(m mountPoint, source string, writable bool) (*record, error) {
+	var first error
+	for _, folder := range recordFolders(os.Getuid()) {
+		f, err := createRecord(folder, m.device)
+		if err == nil {
+			r := &record{f, recordData{PID: os.Getpid(), Source: source, Writable: writable}}
+			return r, r.write()
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, fmt.Errorf("make the mount's record: %w", first)
+}
+
+// createRecord makes and locks the file of a record. One that exists already is
+// left over from a mount that had the same device number.
+func createRecord(folder, device string) (*os.File, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, err
+	}
+	// In a folder that all may write to, somebody else may have made ours.
+	info, err := os.Lstat(folder)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() || int(info.Sys().(*syscall.Stat_t).Uid) != os.Getuid() {
+		return nil, fmt.Errorf("%s: is not a folder of this user", folder)
+	}
+	path := filepath.Join(folder, device)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("flock", err)
+	}
+	return f, nil
+}
+
+func (r *record) write() error {
+	b, err := json.Marshal(r.recordData)
+	if err != nil {
+		return err
+	}
+	if err := r.file.Truncate(0); err != nil {
+		return err
+	}
+	_, err = r.file.WriteAt(b, 0)
+	return err
+}
+
+// end writes how the daemon ended and removes the record's name. Who has the
+// record open can still read it. The lock stays until the process is gone.
+func (r *record) end(result error) {
+	r.Ended = true
+	if result != nil {
+		r.Error = result.Error()
+	}
+	_ = r.write() // without it umount reports that the daemon did not finish
+	path := r.file.Name()
+	mine, err := r.file.Stat()
+	if err != nil {
+		return
+	}
+	// A newer mount may have taken the device number, and with it the name.
+	if now, err := os.Lstat(path); err == nil && os.SameFile(mine, now) {
+		_ = os.Remove(path)
+	}
+}
+
+// openRecord opens the record of a mount, or returns nil when there is none.
+func openRecord(m mountPoint) (*record, error) {
+	for _, folder := range recordFolders(m.uid) {
+		// Nothing but a regular file is waited for.
+		f, err := os.OpenFile(filepath.Join(folder, m.device), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r := &record{file: f}
+		return r, r.read()
+	}
+	return nil, nil
+}
+
+func (r *record) read() error {
+	b, err := io.ReadAll(io.NewSectionReader(r.file, 0, 1<<20))
+	if err != nil {
+		return err
+	}
+	r.recordData = recordData{}
+	if err := json.Unmarshal(b, &r.recordData); err != nil {
+		return fmt.Errorf("%s: %w", r.file.Name(), err)
+	}
+	return nil
+}
+
+// alive says whether the daemon still lives, that is, holds its lock.
+func (r *record) alive() bool {
+	err := unix.Flock(int(r.file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if err == nil {
+		_ = unix.Flock(int(r.file.Fd()), unix.LOCK_UN)
+	}
+	return err == unix.EWOULDBLOCK
+}
+
+// openDaemon returns a pidfd of the record's daemon, or -1 when it is dead.
+func (r *record) openDaemon() (int, error) {
+	fd, err := unix.PidfdOpen(r.PID, 0)
+	if err == unix.ESRCH {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, fmt.Errorf("pidfd_open of daemon %d: %w", r.PID, err)
+	}
+	// As long as the lock is held the number can't have gone to another process.
+	if !r.alive() {
+		unix.Close(fd)
+		return -1, nil
+	}
+	return fd, nil
+}

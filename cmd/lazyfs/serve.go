@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/codec"
+	"lazyfs/fs"
+)
+
+// serve mounts source on dir and returns when it is unmounted and everything
+// written is durable.
+func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
+	// After the first signal main lets the next one kill the program. Here it
+	// would interrupt the writing, so this keeps both caught.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	defer signal.Stop(signals)
+
+	logFile := os.Stderr
+	if m.log != "" {
+		logFile, err = os.OpenFile(m.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		defer logFile.Close()
+	}
+	// Afterwards it would be a question to the mount itself.
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	server, err := fs.Mount(source, real, m.options(logFile))
+	if err != nil {
+		return err
+	}
+	r, err := m.recordMount(source, real)
+	if err == nil {
+		err = m.ready(logFile)
+	}
+	if err != nil {
+		err = errors.Join(err, server.Unmount())
+		if r != nil {
+			r.end(err)
+		}
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if err := server.Unmount(); err != nil {
+			fmt.Fprintln(logFile, errorLine("mount", err))
+		}
+	})
+	defer stop()
+	err = server.Wait()
+	r.end(err)
+	return err
+}
+
+func (m *mounter) options(w io.Writer) fs.Options {
+	return fs.Options{
+		Writable:   m.rw,
+		AllowOther: m.allowOther,
+		CacheBytes: int64(m.cache),
+		Codec:      codec.ID(m.flags.codec),
+		Level:      m.flags.level,
+		FrameSize:  int(m.flags.frame),
+		Log:        log.New(w, "", log.LstdFlags),
+	}
+}
+
+func (m *mounter) recordMount(source, real string) (*record, error) {
+	point, err := findMount(real)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", real, err)
+	}
+	return newRecord(point, source, m.rw)
+}
+
+// ready tells the user, or the process that started this daemon, that the mount
+// is ready, and lets a daemon leave the user's terminal and folder.
+func (m *mounter) ready(logFile *os.File) error {
+	if m.readyFD == 0 {
+		return m.tell()
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	if logFile == os.Stderr {
+		logFile = null
+	}
+	for fd, f := range []*os.File{null, logFile, logFile} {
+		if err := unix.Dup3(int(f.Fd()), fd, 0); err != nil {
+			return os.NewSyscallError("dup3", err)
+		}
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	ready := os.NewFile(uintptr(m.readyFD), "ready")
+	if _, err := ready.Write([]byte{1}); err != nil {
+		return fmt.Errorf("tell that the mount is ready: %w", err)
+	}
+	return ready.Close()
+}

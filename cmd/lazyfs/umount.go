@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+)
+
+var umountCommand = command{
+	name:    "umount",
+	args:    []string{"DIR"},
+	min:     1,
+	max:     1,
+	summary: "Unmount a lazyfs mount and wait until its daemon has ended",
+	about: `When it returns 0, everything written through the mount is durable. If the daemon
+could not write everything, or had died before, umount says so and returns 3;
+nothing is mounted then either. A mount in use stays mounted, and umount names
+the processes that use it.`,
+	examples: []string{"lazyfs umount /mnt"},
+	declare: func(*pflag.FlagSet) action {
+		return umount
+	},
+}
+
+func umount(ctx context.Context, args []string) error {
+	dir, err := resolveMountDir(args[0])
+	if err != nil {
+		return err
+	}
+	m, err := findMount(dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	r, err := openRecord(m)
+	if err != nil {
+		return err
+	}
+	pidfd := -1
+	if r != nil {
+		defer r.file.Close()
+		if pidfd, err = r.openDaemon(); err != nil {
+			return err
+		}
+	}
+	if err := unmount(m.dir); err != nil {
+		return err
+	}
+	switch {
+	case r == nil:
+		return fmt.Errorf("%s: unmounted, but its daemon was not found: what it has not written yet may still follow", m.dir)
+	case pidfd >= 0:
+		defer unix.Close(pidfd)
+		if err := waitReadable(ctx, pidfd); err != nil {
+			return err
+		}
+	}
+	return r.outcome(m.dir)
+}
+
+// outcome says whether the daemon, which is dead, made everything durable.
+func (r *record) outcome(dir string) error {
+	if err := r.read(); err != nil {
+		return err
+	}
+	switch {
+	case r.Error != "":
+		return fmt.Errorf("%s: unmounted, but not everything was written: %s", dir, r.Error)
+	case !r.Ended && r.Writable:
+		return fmt.Errorf("%s: unmounted, but its daemon (pid %d) was killed: what was not synced before may be lost", dir, r.PID)
+	}
+	return nil
+}
+
+// unmount removes the mount from dir, as root or with the help of fusermount3.
+func unmount(dir string) error {
+	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+	if err == unix.EPERM {
+		err = fusermount(dir)
+	}
+	if errors.Is(err, unix.EBUSY) {
+		if users := mountUsers(dir); len(users) > 0 {
+			return fmt.Errorf("%s: is busy: in use by %s", dir, strings.Join(users, ", "))
+		}
+		return fmt.Errorf("%s: is busy: files on it are open, or something is mounted below it", dir)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: unmount: %w", dir, err)
+	}
+	return nil
+}
+
+// fusermount unmounts what an ordinary user has mounted.
+func fusermount(dir string) error {
+	out, err := exec.Command("fusermount3", "-u", "--", dir).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	text := strings.TrimSpace(string(out))
+	if strings.Contains(text, unix.EBUSY.Error()) {
+		return unix.EBUSY
+	}
+	if text == "" {
+		return err
+	}
+	return errors.New(text)
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"lazyfs/store"
+)
+
+var unpackCommand = command{
+	name:    "unpack",
+	args:    []string{"STORE DST"},
+	min:     2,
+	max:     2,
+	summary: "Write the plain content of a store, or of a folder of stores",
+	about: `DST is a file, or - for standard output. If STORE is a folder, DST is a new
+folder with the same tree: each store NAME.lazy in it becomes NAME, other files
+are copied. Holes stay holes, and modes and times are kept (owners too, for
+root).
+
+DST gets its name when it is complete and durable: an unpack that fails, for
+example because the store is damaged, or is interrupted leaves nothing.`,
+	examples: []string{
+		"lazyfs unpack vm.img.lazy vm.img",
+		"lazyfs unpack src.tar.lazy - | tar x",
+		"lazyfs unpack docs /tmp/doc",
+	},
+	declare: func(f *pflag.FlagSet) action {
+		var u unpacker
+		f.IntVar(&u.jobs, "jobs", runtime.GOMAXPROCS(0), "decompress with `N` workers")
+		f.BoolVar(&u.force, "force", false, "replace DST if it is a file that exists")
+		u.quiet = quietFlag(f)
+		return u.run
+	},
+}
+
+// An unpacker is one run of unpack.
+type unpacker struct {
+	jobs  int
+	force bool
+	quiet *bool
+}
+
+func (u *unpacker) run(ctx context.Context, args []string) error {
+	src, dst := args[0], args[1]
+	if err := checkJobs(u.jobs); err != nil {
+		return err
+	}
+	info, err := os.Stat(src)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	var n int64
+	switch {
+	case info.IsDir() && dst == "-":
+		return usagef("%s: is a folder: it can't be unpacked to standard output", src)
+	case info.IsDir():
+		n, err = u.folder(ctx, src, dst)
+	case dst == "-":
+		return u.output(ctx, src)
+	default:
+		n, err = u.file(ctx, src, dst)
+	}
+	if err == nil && !*u.quiet {
+		_, err = fmt.Printf("%s: %s, %.0f MB/s\n", dst, humanSize(n), float64(n)/time.Since(start).Seconds()/1e6)
+	}
+	return err
+}
+
+// output writes the store src to standard output.
+func (u *unpacker) output(ctx context.Context, src string) error {
+	s, err := store.Open(src, store.Options{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	bar := newProgress(*u.quiet, src)
+	defer bar.end()
+	return stream(ctx, os.Stdout, s, 0, s.Size(), u.jobs, func(done int64) { bar.report(done, s.Size()) })
+}
+
+// file writes the store src into the new file dst and returns its size.
+func (u *unpacker) file(ctx context.Context, src, dst string) (int64, error) {
+	in, err := os.Open(src)
+	if err != nil {
+		return 0, err
+	}
+	info, err := in.Stat()
+	if err != nil {
+		in.Close()
+		return 0, err
+	}
+	s, err := store.OpenFile(in, store.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	if old, err := os.Stat(dst); err == nil && os.SameFile(info, old) {
+		return 0, fmt.Errorf("%s: is the same file as %s", dst, src)
+	}
+	f, err := createFile(dst, u.force)
+	if err != nil {
+		return 0, err
+	}
+	defer f.discard()
+	bar := newProgress(*u.quiet, src)
+	defer bar.end()
+	if err := restore(ctx, f.File, s, u.jobs, func(done int64) { bar.report(done, s.Size()) }); err != nil {
+		return 0, err
+	}
+	return s.Size(), f.finish(info)
+}
+
+// folder unpacks a folder of stores and returns the size of its plain files.
+func (u *unpacker) folder(ctx context.Context, src, dst string) (int64, error) {
+	t, err := readTree(src)
+	if err != nil {
+		return 0, err
+	}
+	bar := newProgress(*u.quiet, src)
+	defer bar.end()
+	var plain, read atomic.Int64 // plain bytes written, bytes of the tree done with
+	m := mirror{
+		src: src, dst: dst, jobs: u.jobs,
+		plan: func(rel string) (string, bool, error) {
+			name, isStore, err := plainName(filepath.Join(src, rel))
+			return filepath.Join(filepath.Dir(rel), name), isStore, err
+		},
+		convert: func(ctx context.Context, from string, e treeEntry, jobs int) error {
+			n, err := unpackEntry(ctx, from, e, jobs)
+			plain.Add(n)
+			bar.report(read.Add(e.info.Size()), t.bytes)
+			return err
+		},
+	}
+	err = m.run(ctx, t)
+	return plain.Load(), err
+}
+
+// unpackEntry makes one file of a folder and returns its size.
+func unpackEntry(ctx context.Context, from string, e treeEntry, jobs int) (int64, error) {
+	var src interface {
+		sparse
+		io.Closer
+	}
+	var err error
+	if e.isStore {
+		src, err = store.Open(from, store.Options{})
+	} else {
+		src, err = openSparse(from)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(e.to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer dst.Close()
+	if err := restore(ctx, dst, src, jobs, func(int64) {}); err != nil {
+		return 0, err
+	}
+	return src.Size(), dst.Close()
+}
