@@ -1,0 +1,197 @@
+package test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeTree makes a folder with all that a tree can hold.
+func makeTree(t *testing.T, root string) {
+	t.Helper()
+	write(t, root+"/empty", nil)
+	write(t, root+"/small", text(1, 100))
+	write(t, root+"/sub/big", noise(2, 9<<20))
+	write(t, root+"/sub/deep/er/text", text(3, 300000))
+	write(t, root+"/sub/name.lazy", []byte("not a store"))
+	write(t, root+"/name with\nnewline and \xff", text(4, 5000))
+	write(t, root+"/"+strings.Repeat("n", 250), text(5, 5000))
+	write(t, root+"/"+strings.Repeat("n", 255), text(6, 5000))
+	write(t, root+"/readonly/file", text(7, 5000))
+	steps := []error{
+		os.Mkdir(root+"/emptyfolder", 0o711),
+		os.Link(root+"/small", root+"/sub/hardlink"),
+		os.Link(root+"/small", root+"/another hardlink"),
+		os.Symlink("../small", root+"/sub/symlink"),
+		os.Symlink("/nowhere at all", root+"/dangling"),
+		os.Symlink("sub", root+"/folderlink"),
+		unix.Mkfifo(root+"/fifo", 0o620),
+		os.Chmod(root+"/empty", 0o400),
+		os.Chmod(root+"/sub/deep", 0o2750|os.ModeSetgid),
+		os.Chown(root+"/sub/big", 1234, 5678),
+		os.Lchown(root+"/dangling", 12, 34),
+		os.Chmod(root+"/readonly", 0o555),
+	}
+	for _, err := range steps {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	when := time.Date(2011, 1, 1, 0, 0, 0, 123456789, time.UTC)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		when = when.Add(time.Hour)
+		ts := unix.NsecToTimespec(when.UnixNano())
+		return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// describe lists a tree: one line for each file with all that must be kept.
+// Hard links are described by the first name of the file.
+func describe(t *testing.T, root string) []string {
+	t.Helper()
+	var lines []string
+	first := make(map[uint64]string)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		content := ""
+		switch info.Mode().Type() {
+		case fs.ModeSymlink:
+			if content, err = os.Readlink(path); err != nil {
+				return err
+			}
+		case 0:
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			content = fmt.Sprintf("%d bytes %x", len(b), sum(b))
+		}
+		if _, known := first[stat.Ino]; !known {
+			first[stat.Ino] = rel
+		}
+		lines = append(lines, fmt.Sprintf("%q = %q %v %d:%d %v %s", rel, first[stat.Ino], info.Mode(), stat.Uid, stat.Gid, info.ModTime().UTC(), content))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+func sameTree(t *testing.T, got, want string) {
+	t.Helper()
+	a, b := describe(t, got), describe(t, want)
+	for _, line := range a {
+		if !slices.Contains(b, line) {
+			t.Errorf("unexpected in %s: %s", got, line)
+		}
+	}
+	for _, line := range b {
+		if !slices.Contains(a, line) {
+			t.Errorf("missing in %s: %s", got, line)
+		}
+	}
+}
+
+// A folder that is packed and unpacked is identical: names, content, modes,
+// owners, times, symbolic and hard links.
+func TestPackUnpackFolder(t *testing.T) {
+	dir := t.TempDir()
+	makeTree(t, dir+"/src")
+	must(t, dir, "pack", "src", "stores")
+	must(t, dir, "unpack", "stores", "back")
+	sameTree(t, dir+"/back", dir+"/src")
+	if got := list(t, dir); !slices.Equal(got, []string{"back", "src", "stores"}) {
+		t.Errorf("folder holds %q", got)
+	}
+	for _, name := range []string{"/stores/sub/big.lazy", "/stores/sub/name.lazy.lazy", "/stores/" + strings.Repeat("n", 255)} {
+		must(t, dir, "check", dir+name)
+	}
+	a, errA := os.Stat(dir + "/stores/small.lazy")
+	b, errB := os.Stat(dir + "/stores/sub/hardlink.lazy")
+	if errA != nil || errB != nil || !os.SameFile(a, b) {
+		t.Errorf("hard links are not kept in the folder of stores (%v, %v)", errA, errB)
+	}
+}
+
+// Packing the folder again takes stores as the plain files they are; one round
+// of unpacking gives them back.
+func TestPackFolderOfStores(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/src/x", text(1, 50000))
+	must(t, dir, "pack", "src/x", "src/x.lazy")
+	must(t, dir, "pack", "src", "stores")
+	must(t, dir, "unpack", "stores", "back")
+	sameTree(t, dir+"/back", dir+"/src")
+}
+
+// A folder of stores may hold other files. Those are copied, with their holes,
+// as is a store whose plain name is taken.
+func TestUnpackMixedFolder(t *testing.T) {
+	dir := t.TempDir()
+	plain := text(1, 50000)
+	write(t, dir+"/plain", plain)
+	write(t, dir+"/mixed/x", []byte("other"))
+	write(t, dir+"/mixed/README", []byte("read me"))
+	must(t, dir, "pack", "plain", "mixed/x.lazy")
+	must(t, dir, "pack", "plain", "mixed/y.lazy")
+	// y.lazy.lazy is shown as y.lazy, since y.lazy itself is shown as y.
+	must(t, dir, "pack", "plain", "mixed/y.lazy.lazy")
+	if err := os.Truncate(dir+"/mixed/README", 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dir, "unpack", "mixed", "out")
+	if got, want := list(t, dir+"/out"), []string{"README", "x", "x.lazy", "y", "y.lazy"}; !slices.Equal(got, want) {
+		t.Errorf("unpacked %q, want %q", got, want)
+	}
+	for name, want := range map[string][]byte{
+		"x":      []byte("other"),
+		"x.lazy": read(t, dir+"/mixed/x.lazy"),
+		"y":      plain,
+		"y.lazy": plain,
+	} {
+		if got := read(t, dir+"/out/"+name); string(got) != string(want) {
+			t.Errorf("%s has other bytes", name)
+		}
+	}
+	if info, err := os.Stat(dir + "/out/README"); err != nil || info.Size() != 1<<40 {
+		t.Errorf("README: %v, %v", info, err)
+	}
+}
+
+// One damaged store makes the unpacking of its folder fail, and nothing remains.
+func TestUnpackDamagedFolder(t *testing.T) {
+	dir := t.TempDir()
+	makeTree(t, dir+"/src")
+	must(t, dir, "pack", "src", "stores")
+	damageFrame(t, dir+"/stores/sub/big.lazy", 3)
+	fails(t, dir, 3, "lazyfs unpack: damaged store: ", "unpack", "stores", "back")
+	if got := list(t, dir); !slices.Equal(got, []string{"src", "stores"}) {
+		t.Errorf("folder holds %q", got)
+	}
+}
