@@ -27,6 +27,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(folder)
+	// Tests run the program as other users too.
+	if err := os.Chmod(folder, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	binary = filepath.Join(folder, "lazyfs")
 	build := exec.Command("go", "build", "-o", binary, "lazyfs/cmd/lazyfs")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -19,6 +19,10 @@ const readyFlag = "ready-fd"
 // standard error: it tells the user itself what is wrong, and its exit code
 // becomes this program's.
 func startDaemon(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -26,7 +30,7 @@ func startDaemon(ctx context.Context) error {
 	defer r.Close()
 	// Flags before the command's name are the command's.
 	args := append([]string{"--foreground", "--" + readyFlag + "=3"}, os.Args[1:]...)
-	daemon := exec.Command("/proc/self/exe", args...)
+	daemon := exec.Command(self, args...)
 	daemon.Args[0] = os.Args[0]
 	daemon.Stderr = os.Stderr
 	daemon.ExtraFiles = []*os.File{w}

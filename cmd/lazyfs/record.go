@@ -37,7 +37,7 @@ func recordFolders(uid int) []string {
 	}
 	folders := []string{
 		fmt.Sprintf("/run/user/%d/lazyfs", uid),
-		filepath.Join(os.TempDir(), fmt.Sprintf("lazyfs-%d", uid)),
+		fmt.Sprintf("/tmp/lazyfs-%d", uid),
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && uid == os.Getuid() {
 		folders = append([]string{filepath.Join(dir, "lazyfs")}, folders...)
@@ -110,14 +110,19 @@ func (r *record) end(result error) {
 		r.Error = result.Error()
 	}
 	_ = r.write() // without it umount reports that the daemon did not finish
+	r.remove()
+}
+
+// remove removes the record's name, unless a newer mount has taken the device
+// number, and with it the name.
+func (r *record) remove() {
 	path := r.file.Name()
 	mine, err := r.file.Stat()
 	if err != nil {
 		return
 	}
-	// A newer mount may have taken the device number, and with it the name.
 	if now, err := os.Lstat(path); err == nil && os.SameFile(mine, now) {
-		_ = os.Remove(path)
+		_ = os.Remove(path) // what remains is replaced by the next mount
 	}
 }
 

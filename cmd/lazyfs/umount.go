@@ -59,6 +59,7 @@ func umount(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	r.remove() // a daemon that was killed has not
 	return r.outcome(m.dir)
 }
 
@@ -101,7 +102,8 @@ func fusermount(dir string) error {
 		return nil
 	}
 	text := strings.TrimSpace(string(out))
-	if strings.Contains(text, unix.EBUSY.Error()) {
+	// It is written in C, whose messages begin with a capital.
+	if strings.Contains(strings.ToLower(text), unix.EBUSY.Error()) {
 		return unix.EBUSY
 	}
 	if text == "" {

@@ -1,0 +1,96 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// nobody is an ordinary user.
+const nobody = "65534"
+
+// asUser runs the script user as an ordinary user who may open /dev/fuse, as on
+// a usual system, and then the script root as root, in a mount namespace of
+// their own. $lazyfs is the program.
+func asUser(t *testing.T, dir, user, root string) string {
+	t.Helper()
+	const setUp = `
+		mkdir dev && mount -t tmpfs -o dev,mode=755 none dev
+		mknod -m 666 dev/fuse c 10 229
+		mount --bind dev/fuse /dev/fuse
+		setpriv --reuid $nobody --regid $nobody --clear-groups sh -euc "$user"
+		sh -euc "$root"`
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("unshare", "--mount", "sh", "-euc", setUp)
+	c.Dir = dir
+	c.Env = append(os.Environ(), "nobody="+nobody, "lazyfs="+binary, "user="+user, "root="+root)
+	c.Env = append(c.Env, "XDG_RUNTIME_DIR=")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Errorf("as an ordinary user: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// An ordinary user can do it all: pack, mount, write, unmount, and be told why
+// not, by way of fusermount3.
+func TestOrdinaryUser(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 1<<20))
+	out := asUser(t, dir, `
+		mkdir mnt stores
+		$lazyfs pack --quiet plain stores/x.lazy
+		$lazyfs mount stores/x.lazy mnt
+		cmp mnt/x plain
+		$lazyfs umount mnt
+
+		$lazyfs mount --rw --quiet stores mnt
+		cp plain mnt/y
+		cd mnt
+		$lazyfs umount ../mnt && exit 9
+		cd ..
+		$lazyfs umount mnt
+		$lazyfs cat stores/y.lazy | cmp - plain
+
+		$lazyfs mount --rw --quiet stores mnt
+		kill -KILL $(tr -dc '0-9,' < /tmp/lazyfs-$nobody/$(mountpoint -d mnt) | cut -d, -f1)
+		$lazyfs umount mnt && exit 9
+		echo done
+	`, "")
+	for _, want := range []string{
+		"mnt: stores/x.lazy mounted read-only\n",
+		"lazyfs umount: " + dir + "/mnt: is busy: in use by sh (pid ",
+		"lazyfs umount: " + dir + "/mnt: unmounted, but its daemon (pid ",
+		"done\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("as an ordinary user: %q is missing in\n%s", want, out)
+		}
+	}
+}
+
+// root can unmount what an ordinary user has mounted, and waits for the daemon
+// as the user would.
+func TestUmountOfUser(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 1<<20))
+	out := asUser(t, dir, `
+		mkdir mnt stores
+		$lazyfs mount --rw --quiet stores mnt
+		cp plain mnt/y
+	`, `
+		$lazyfs umount mnt
+		$lazyfs cat stores/y.lazy | cmp - plain
+		! mountpoint -q mnt
+	`)
+	if out != "" {
+		t.Errorf("root's umount says:\n%s", out)
+	}
+}
