@@ -35,6 +35,9 @@ func TestModel(t *testing.T) {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
 	steps := 1500
+	if testing.Short() {
+		steps = 400
+	}
 	if os.Getenv("LAZYFS_LONG") != "" {
 		steps = 50000
 	}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -59,7 +58,6 @@ type Server struct {
 	unmounting sync.Mutex    // held by Unmount
 	ended      chan struct{} // closed when no more requests are served
 	end        sync.Once     // closes ended
-	detached   atomic.Bool
 	stopSync   chan struct{}
 	done       chan struct{} // closed when everything is synced and closed
 	err        error         // of that; read after done
@@ -165,7 +163,8 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 		MaxBackground:            maxBackground,
 		MaxInflightRequestBytes:  maxInflight,
 		ExplicitDataCacheControl: true,
-		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
+		EnableAcl:                true,
+		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DONT_MASK,
 		Logger:                   m.log,
 	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)

@@ -7,23 +7,25 @@ import (
 
 // Mkdir is mkdir(2).
 func (m *mount) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	return m.make(in.NodeId, name, in.Mode, in.Owner, out, func(dir place) error {
-		return unix.Mkdirat(dir.fd, name, in.Mode&0o7777)
+	k := maker{in.Owner, in.Mode, in.Umask}
+	return m.make(in.NodeId, name, k, out, func(dir place) error {
+		return unix.Mkdirat(dir.fd, name, k.modeIn(dir))
 	})
 }
 
 // Symlink is symlink(2).
 func (m *mount) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return m.make(in.NodeId, name, 0o777, in.Owner, out, func(dir place) error {
+	return m.make(in.NodeId, name, maker{owner: in.Owner, mode: 0o777}, out, func(dir place) error {
 		return unix.Symlinkat(target, dir.fd, name)
 	})
 }
 
 // Mknod is mknod(2). A regular file becomes a store.
 func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	k := maker{in.Owner, in.Mode, in.Umask}
 	if in.Mode&unix.S_IFMT != unix.S_IFREG {
-		return m.make(in.NodeId, name, in.Mode, in.Owner, out, func(dir place) error {
-			return unix.Mknodat(dir.fd, name, in.Mode, int(in.Rdev))
+		return m.make(in.NodeId, name, k, out, func(dir place) error {
+			return unix.Mknodat(dir.fd, name, in.Mode&unix.S_IFMT|k.modeIn(dir), int(in.Rdev))
 		})
 	}
 	dir, err := m.absent(in.NodeId, name)
@@ -31,7 +33,7 @@ func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 		return status(err)
 	}
 	defer dir.done()
-	c, err := m.create(dir, name, in.Mode, in.Owner)
+	c, err := m.create(dir, name, k)
 	if err != nil {
 		return status(err)
 	}
@@ -42,7 +44,7 @@ func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 }
 
 // make makes what is no regular file: call makes it, as name in folder id.
-func (m *mount) make(id uint64, name string, mode uint32, owner fuse.Owner, out *fuse.EntryOut, call func(place) error) fuse.Status {
+func (m *mount) make(id uint64, name string, k maker, out *fuse.EntryOut, call func(place) error) fuse.Status {
 	dir, err := m.absent(id, name)
 	if err != nil {
 		return status(err)
@@ -57,7 +59,7 @@ func (m *mount) make(id uint64, name string, mode uint32, owner fuse.Owner, out 
 		return status(err)
 	}
 	defer unix.Close(fd)
-	if err := m.own(dir, fd, mode, owner, &e.st); err != nil {
+	if err := m.own(dir, fd, k, &e.st); err != nil {
 		return status(err)
 	}
 	return status(m.lookedUp(dir, &e, out))
