@@ -138,8 +138,11 @@ func (s *Store) checkWholeFrame(n int64, length int) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	want := min(int64(s.frameSize), s.size-n<<s.shift)
-	if n < 0 || want <= 0 || int64(length) != want && length != s.frameSize {
+	var want int64
+	if n >= 0 && n < s.frameCount(s.size) {
+		want = min(int64(s.frameSize), s.size-n<<s.shift)
+	}
+	if want == 0 || int64(length) != want && length != s.frameSize {
 		return fmt.Errorf("write frame %d of %d with %d bytes, want %d", n, s.frameCount(s.size), length, want)
 	}
 	return nil
