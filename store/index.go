@@ -11,7 +11,7 @@ const (
 	fanoutBits = 10
 	fanout     = 1 << fanoutBits // entries of a full node
 	maxDepth   = 5               // 2^50 frames, more than maxFrameNumber
-	keptLeaves = 512             // leaves kept in memory, 8 MiB
+	keptNodes  = 512             // nodes kept in memory beside the root, 8 to 12 MiB
 )
 
 // A node is one node of the index in memory. Its entries change only under
@@ -48,11 +48,11 @@ type index struct {
 	at    entry                                      // where the root lies on disk
 
 	mu   sync.Mutex // guards kept and next
-	kept []keptLeaf // ring of loaded leaves; the oldest makes room
+	kept []keptNode // ring of loaded nodes; the oldest makes room
 	next int
 }
 
-type keptLeaf struct {
+type keptNode struct {
 	parent *node
 	slot   int
 }
@@ -121,26 +121,24 @@ func (x *index) kid(n *node, i int) (*node, error) {
 		}
 		return kid, nil // Evicted again meanwhile; this copy is as good.
 	}
-	if kid.level == 0 {
-		x.keep(n, i)
-	}
+	x.keep(n, i)
 	return kid, nil
 }
 
-// keep notes that a leaf was loaded, and lets the oldest clean one go.
+// keep notes that a node came into memory, and lets the oldest go if it is clean.
 func (x *index) keep(parent *node, slot int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.kept) < keptLeaves {
-		x.kept = append(x.kept, keptLeaf{parent, slot})
+	if len(x.kept) < keptNodes {
+		x.kept = append(x.kept, keptNode{parent, slot})
 		return
 	}
 	old := x.kept[x.next]
 	if kid := old.parent.kids[old.slot].Load(); kid != nil && !kid.dirty {
 		old.parent.kids[old.slot].Store(nil)
 	}
-	x.kept[x.next] = keptLeaf{parent, slot}
-	x.next = (x.next + 1) % keptLeaves
+	x.kept[x.next] = keptNode{parent, slot}
+	x.next = (x.next + 1) % keptNodes
 }
 
 // load reads and decodes the node of e.
@@ -158,8 +156,23 @@ func (x *index) load(e entry, level int, first int64) (*node, error) {
 	n := newNode(level, first)
 	for i := 0; i < len(b)/entryLen; i++ {
 		n.entries[i] = getEntry(b[i*entryLen:])
+		if err := x.check(n.entries[i], level, first+int64(i)*n.span()); err != nil {
+			return nil, err
+		}
 	}
 	return n, nil
+}
+
+// check checks an entry of a node on disk, for the frames from number first on,
+// so that no other code meets one that can't be (FORMAT §4).
+func (x *index) check(e entry, level int, first int64) error {
+	switch {
+	case level == 0:
+		return checkFrameEntry(e, first, 1<<x.shift, maxFileSize)
+	case e != (entry{}) && e.kind() != kindNode+kind(level-1):
+		return damagef("index", e.off(), "entry is of kind %#x, want a node of level %d", uint8(e.kind()), level-1)
+	}
+	return nil
 }
 
 // set makes e the entry of frame and returns the one it replaces.
@@ -175,7 +188,6 @@ func (x *index) set(frame int64, e entry) (entry, error) {
 		top.dirty = true
 		x.root = top
 	}
-	path := [maxDepth + 1]*node{x.root}
 	n := x.root
 	for n.level > 0 {
 		i := n.slot(frame)
@@ -186,14 +198,11 @@ func (x *index) set(frame int64, e entry) (entry, error) {
 		if kid == nil {
 			kid = newNode(n.level-1, n.first+int64(i)*n.span())
 			n.kids[i].Store(kid)
-			if kid.level == 0 {
-				x.keep(n, i)
-			}
+			x.keep(n, i)
 		}
 		// Dirty before anything else is kept, so that it can't be let go.
 		kid.dirty = true
 		n = kid
-		path[x.root.level-n.level] = n
 	}
 	x.root.dirty = true
 	i := n.slot(frame)

@@ -133,6 +133,8 @@ func (s *superblock) check(off, fileSize int64) error {
 		return damagef("superblock", off+64, "plain size is %#x, limit is %#x", uint64(s.size), int64(MaxSize))
 	case !kind(s.codec).isFrame():
 		return damagef("superblock", off+73, "codec is %d, want 1 to 4", s.codec)
+	case s.frames < 0 || s.stored < 0:
+		return damagef("superblock", off+120, "counts %d frames of %d bytes", s.frames, s.stored)
 	case s.end < dataStart || s.end > fileSize:
 		return damagef("superblock", off+112, "store ends at %#x, file is %#x bytes", uint64(s.end), fileSize)
 	case s.logOff < dataStart || s.logOff > maxFileSize || s.logOff%unit != 0:
@@ -141,6 +143,9 @@ func (s *superblock) check(off, fileSize int64) error {
 		return damagef("superblock", off+75, "index has %d levels and root %#x, limit is %d", s.depth, s.root.place, maxDepth)
 	case s.depth > 0 && s.root.kind() != kindNode+kind(s.depth-1):
 		return damagef("superblock", off+80, "root is of kind %#x, want %#x", s.root.kind(), kindNode+kind(s.depth-1))
+	}
+	if _, err := codec.New(s.codec, int(s.level)); err != nil {
+		return damagef("superblock", off+74, "%v", err)
 	}
 	if s.depth > 0 {
 		if damage := checkPlace(s.root, "superblock", off+80, s.end); damage != nil {
