@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
-	"maps"
+	"slices"
+
+	"github.com/tidwall/btree"
 )
 
 // Sizes of the log (FORMAT §5).
@@ -30,6 +32,14 @@ type logOp struct {
 	code  opCode
 	frame int64
 	arg   entry
+}
+
+// frames are those that the operation concerns.
+func (op logOp) frames() frameRange {
+	if op.code == opClear {
+		return frameRange{op.frame, op.frame + int64(op.arg.place)}
+	}
+	return frameRange{op.frame, op.frame + 1}
 }
 
 // A logBlock is one block of a commit record. The blocks of the log are a chain:
@@ -142,7 +152,7 @@ func readLog(d disk, sb *superblock, idSum uint32) ([]commit, error) {
 		commits = append(commits, c)
 		c, gen = commit{}, l.gen
 	}
-	t := logTrimmer{d: d, frameSize: sb.frameSize(), idSum: idSum, known: map[frameEntry]bool{}}
+	t := logTrimmer{d: d, frameSize: sb.frameSize(), idSum: idSum}
 	return t.trim(commits)
 }
 
@@ -151,7 +161,6 @@ type logTrimmer struct {
 	d         disk
 	frameSize int
 	idSum     uint32
-	known     map[frameEntry]bool // frames looked at: whether they are whole
 }
 
 // trim returns the commits up to the newest whole one. Frames that a later commit
@@ -166,17 +175,14 @@ func (t *logTrimmer) trim(commits []commit) ([]commit, error) {
 		}
 		durable = max(durable, c.durable)
 	}
-	for n := len(commits); n > 0 && commits[n-1].gen > durable; n-- {
-		whole, err := t.whole(commits[:n], durable)
-		if err != nil {
-			return nil, err
+	for {
+		bad, err := t.newestBad(commits, durable)
+		if err != nil || bad < 0 {
+			return commits, err
 		}
-		if whole {
-			break
-		}
-		commits = commits[:n-1]
+		// What makes this one bad makes all later ones bad, too.
+		commits = commits[:bad]
 	}
-	return commits, nil
 }
 
 // valid checks what a commit says before it is believed.
@@ -192,47 +198,91 @@ func (t *logTrimmer) valid(c commit) bool {
 	return true
 }
 
-// whole reports whether the frames that commits after generation durable leave
-// are as they say.
-func (t *logTrimmer) whole(commits []commit, durable uint64) (bool, error) {
-	set := map[int64]entry{}
-	for _, c := range commits {
-		if c.gen <= durable {
-			continue
-		}
-		for _, op := range c.ops {
-			if op.code == opSet {
-				set[op.frame] = op.arg
-				continue
-			}
-			maps.DeleteFunc(set, func(n int64, _ entry) bool {
-				return op.frame <= n && n < op.frame+int64(op.arg.place)
-			})
-		}
-	}
+// newestBad finds the newest of the commits after generation durable that names a
+// frame which no later one replaces and which is not as it says; -1 if none does.
+func (t *logTrimmer) newestBad(commits []commit, durable uint64) (int, error) {
+	var replaced frameSet
 	buf := make([]byte, frameHeadLen+t.frameSize)
-	for n, e := range set {
-		ok, err := t.verify(n, e, buf)
-		if err != nil || !ok {
-			return false, err
+	for i := len(commits) - 1; i >= 0 && commits[i].gen > durable; i-- {
+		for _, op := range slices.Backward(commits[i].ops) {
+			r := op.frames()
+			if op.code == opSet && !replaced.has(op.frame) {
+				if ok, err := t.whole(op.frame, op.arg, buf); err != nil || !ok {
+					return i, err
+				}
+			}
+			replaced.add(r)
 		}
 	}
-	return true, nil
+	return -1, nil
 }
 
-func (t *logTrimmer) verify(n int64, e entry, buf []byte) (bool, error) {
+// whole reports whether the frame that e names is as it says.
+func (t *logTrimmer) whole(n int64, e entry, buf []byte) (bool, error) {
 	if !e.onDisk() {
 		return true, nil
-	}
-	if ok, seen := t.known[frameEntry{n, e}]; seen {
-		return ok, nil
 	}
 	b := buf[:e.stored()]
 	got, err := t.d.ReadAt(b, e.off())
 	if got < len(b) && err != io.EOF {
 		return false, readError(err, framePart(e.kind(), n), e.off())
 	}
-	ok := got == len(b) && verifyFrame(b, e, n, t.idSum) == nil
-	t.known[frameEntry{n, e}] = ok
-	return ok, nil
+	return got == len(b) && verifyFrame(b, e, n, t.idSum) == nil, nil
+}
+
+// netOps reduces a log to what is left of it: frames that became holes, and the
+// entries that were set last.
+func netOps(commits []commit) (cleared frameSet, set []logOp) {
+	var replaced frameSet
+	for _, c := range slices.Backward(commits) {
+		for _, op := range slices.Backward(c.ops) {
+			r := op.frames()
+			switch {
+			case op.code == opClear:
+				cleared.add(r)
+			case !replaced.has(op.frame):
+				set = append(set, op)
+			}
+			replaced.add(r)
+		}
+	}
+	return cleared, set
+}
+
+// A frameSet is a set of frames.
+type frameSet struct {
+	byEnd btree.Map[int64, int64] // end → beginning of ranges that do not touch
+}
+
+func (s *frameSet) has(n int64) (found bool) {
+	s.byEnd.Ascend(n+1, func(_, from int64) bool {
+		found = from <= n
+		return false
+	})
+	return found
+}
+
+func (s *frameSet) add(r frameRange) {
+	if r.from == r.to {
+		return
+	}
+	for {
+		var old frameRange
+		touches := false
+		s.byEnd.Ascend(r.from, func(to, from int64) bool {
+			old, touches = frameRange{from, to}, from <= r.to
+			return false
+		})
+		if !touches {
+			s.byEnd.Set(r.to, r.from)
+			return
+		}
+		s.byEnd.Delete(old.to)
+		r = frameRange{min(r.from, old.from), max(r.to, old.to)}
+	}
+}
+
+// ranges yields the set as ranges, in order.
+func (s *frameSet) ranges(yield func(frameRange) bool) {
+	s.byEnd.Scan(func(to, from int64) bool { return yield(frameRange{from, to}) })
 }

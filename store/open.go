@@ -225,27 +225,28 @@ func (s *Store) setUp(o Options) error {
 
 // replay makes the commits of the log part of the state in memory.
 func (s *Store) replay(commits []commit) error {
+	if len(commits) == 0 {
+		return nil
+	}
+	s.inline = inlineFrame{} // A log follows only where frame 0 lies outside.
+	var err error
+	cleared, set := netOps(commits)
+	cleared.ranges(func(r frameRange) bool {
+		err = s.idx.clear(r.from, r.to, func(_ int64, old entry) { s.count(old, -1) })
+		return err == nil
+	})
+	for i := 0; i < len(set) && err == nil; i++ {
+		var old entry
+		old, err = s.idx.set(set[i].frame, set[i].arg)
+		s.count(old, -1)
+		s.count(set[i].arg, +1)
+	}
 	for _, c := range commits {
-		for _, op := range c.ops {
-			if err := s.replayOp(op); err != nil {
-				return err
-			}
-		}
-		s.size, s.gen = c.size, c.gen
-		s.logNext, s.logSeed = c.next, c.seed
 		s.logBlocks = append(s.logBlocks, c.blocks...)
 	}
-	return nil
-}
-
-func (s *Store) replayOp(op logOp) error {
-	s.inline = inlineFrame{} // A log follows only where frame 0 lies outside.
-	if op.code == opClear {
-		return s.idx.clear(op.frame, op.frame+int64(op.arg.place), func(_ int64, old entry) { s.count(old, -1) })
-	}
-	old, err := s.idx.set(op.frame, op.arg)
-	s.count(old, -1)
-	s.count(op.arg, +1)
+	last := commits[len(commits)-1]
+	s.size, s.gen = last.size, last.gen
+	s.logNext, s.logSeed = last.next, last.seed
 	return err
 }
 
