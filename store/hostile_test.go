@@ -1,0 +1,449 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"testing"
+	"time"
+)
+
+// A hostile store has right checksums and says what no writer says.
+type hostile struct {
+	name  string
+	forge *forge
+	frame int64 // one that must not read back
+}
+
+// oneFrame is a store whose frame 0 has this kind and payload.
+func oneFrame(k kind, payload []byte, plain int) *forge {
+	f := newForge()
+	e := f.count(f.put(k, 0, payload, plain))
+	return f.leaf(e, f.frame(kindLZ4, 1, text(4096, "fine ")))
+}
+
+// oneEntry is a store whose frame 0 has an entry that was changed.
+func oneEntry(change func(*entry)) *forge {
+	f := newForge()
+	e := f.frame(kindLZ4, 0, text(4096, "fine "))
+	change(&e)
+	return f.leaf(e)
+}
+
+// oneRoot is a store of two levels whose root is made by root.
+func oneRoot(root func(f *forge, leaf entry) entry) *forge {
+	f := newForge()
+	leaf := f.node(0, 0, f.frame(kindLZ4, 0, text(4096, "fine ")))
+	return f.root(1, root(f, leaf), 2048*4096)
+}
+
+func hostileFrames() []hostile {
+	plain := text(4096, "words ")
+	long := make([]byte, 1<<20)
+	var all []hostile
+	for k := kindLZ4; k <= kindGzip; k++ {
+		all = append(all,
+			hostile{fmt.Sprintf("%v decodes to less", k), oneFrame(k, encoded(k, plain[:4000]), 4096), 0},
+			hostile{fmt.Sprintf("%v decodes to more", k), oneFrame(k, encoded(k, plain), 4000), 0},
+			hostile{fmt.Sprintf("%v is a bomb", k), oneFrame(k, encoded(k, long)[:min(4096, len(encoded(k, long)))], 4096), 0},
+			hostile{fmt.Sprintf("%v has rubbish", k), oneFrame(k, []byte("rubbish"), 4096), 0},
+			hostile{fmt.Sprintf("%v has one byte", k), oneFrame(k, []byte{0xff}, 1), 0},
+		)
+	}
+	return append(all,
+		hostile{"raw has less", oneFrame(kindRaw, plain[:4000], 4096), 0},
+		hostile{"raw has more", oneFrame(kindRaw, plain, 4000), 0},
+		hostile{"frame is longer than frames", oneFrame(kindLZ4, encoded(kindLZ4, text(8192, "x")), 8192), 0},
+		hostile{"payload is longer than frames", oneFrame(kindGzip, append(encoded(kindGzip, plain), make([]byte, 5000)...), 4096), 0},
+		hostile{"header names another frame", newForgeWithHeader(), 0},
+	)
+}
+
+// newForgeWithHeader is a store whose frames 0 and 1 were swapped.
+func newForgeWithHeader() *forge {
+	f := newForge()
+	a, b := f.frame(kindLZ4, 0, text(4096, "a")), f.frame(kindLZ4, 1, text(4096, "b"))
+	return f.leaf(b, a)
+}
+
+func hostileEntries() []hostile {
+	var all []hostile
+	for k := range 256 {
+		switch kind(k) {
+		case kindLZ4, kindHole, kindZero:
+			continue
+		}
+		all = append(all, hostile{fmt.Sprintf("kind %d", k), oneEntry(func(e *entry) { e.info = e.info&^(0xff<<32) | uint64(k)<<32 }), 0},
+			hostile{fmt.Sprintf("kind %d alone", k), oneEntry(func(e *entry) { *e = entry{info: uint64(k) << 32} }), 0})
+	}
+	return append(all,
+		hostile{"zero with a place", oneEntry(func(e *entry) { e.info = uint64(kindZero) << 32 }), 0},
+		hostile{"hole with a place", oneEntry(func(e *entry) { e.info = 0 }), 0},
+		hostile{"reserved bits", oneEntry(func(e *entry) { e.info |= 1 << 63 }), 0},
+		hostile{"frame in the superblock", oneEntry(func(e *entry) { e.place &= 1<<20 - 1 }), 0},
+		hostile{"frame behind the end", oneEntry(func(e *entry) { e.place |= 1 << 40 }), 0},
+		hostile{"frame at the last place", oneEntry(func(e *entry) { e.place = math.MaxUint64 }), 0},
+		hostile{"other checksum", oneEntry(func(e *entry) { e.info ^= 1 }), 0},
+		hostile{"other length", oneEntry(func(e *entry) { e.place-- }), 0},
+	)
+}
+
+func hostileIndexes() []hostile {
+	all := []hostile{
+		{"root names itself", oneRoot(func(f *forge, leaf entry) entry {
+			self := newEntry(int64(len(f.b)), 2*entryLen, kindNode+1, 2*entryLen, 0)
+			return f.node(1, 0, self, leaf)
+		}), 0},
+		{"root names a frame", oneRoot(func(f *forge, leaf entry) entry {
+			return f.node(1, 0, f.frame(kindLZ4, 0, text(4096, "x")))
+		}), 0},
+		{"leaf of other frames", oneRoot(func(f *forge, leaf entry) entry { return f.node(1, 0, entry{}, leaf) }), 1024},
+		{"leaf behind the end", oneRoot(func(f *forge, leaf entry) entry {
+			leaf.place |= 1 << 62
+			return f.node(1, 0, leaf)
+		}), 0},
+		{"leaf is a root", newForge().root(1, entry{}, 4096), 0},
+		{"root of 4080 entries", newForge().leaf(make([]entry, fanout+1)...), 0},
+		{"no levels but a root", oneEntry(func(*entry) {}), 0},
+		{"six levels", oneEntry(func(*entry) {}), 0},
+		{"root level differs", oneEntry(func(*entry) {}), 0},
+	}
+	all[6].forge.sb.depth = 0
+	all[7].forge.sb.depth = 6
+	all[8].forge.sb.depth = 2
+	odd := newForge()
+	payload := append(encodeNode([]entry{odd.frame(kindLZ4, 0, text(4096, "x"))}), 0)
+	all = append(all, hostile{"node of 17 bytes", odd.root(0, odd.put(kindNode, 0, payload, len(payload)), 4096), 0})
+	return all
+}
+
+func hostileSuperblocks() []hostile {
+	var all []hostile
+	for name, change := range map[string]func(*superblock){
+		"frames of 2 KiB":      func(s *superblock) { s.frameShift = 11 },
+		"frames of 2 MiB":      func(s *superblock) { s.frameShift = 21 },
+		"frames of 2^76":       func(s *superblock) { s.frameShift = 76 },
+		"negative size":        func(s *superblock) { s.size = -1 },
+		"size above 2^60":      func(s *superblock) { s.size = 1<<60 + 1 },
+		"end behind the file":  func(s *superblock) { s.end = 1 << 40 },
+		"end in the first":     func(s *superblock) { s.end = 8 },
+		"negative end":         func(s *superblock) { s.end = math.MinInt64 },
+		"no codec":             func(s *superblock) { s.codec = 0 },
+		"codec 9":              func(s *superblock) { s.codec = 9 },
+		"level -1":             func(s *superblock) { s.level = -1 },
+		"level 100":            func(s *superblock) { s.level = 100 },
+		"generation 2^48":      func(s *superblock) { s.gen = 1 << 48 },
+		"log in the first":     func(s *superblock) { s.logOff = 0 },
+		"log at an odd place":  func(s *superblock) { s.logOff = dataStart + 1 },
+		"log far away":         func(s *superblock) { s.logOff = math.MaxInt64 - 7 },
+		"negative frames":      func(s *superblock) { s.frames = -1 },
+		"negative bytes":       func(s *superblock) { s.stored = -8 },
+		"inline of a hole":     func(s *superblock) { s.inlineKind, s.inline = kindHole, []byte("abc") },
+		"inline of nothing":    func(s *superblock) { s.inlineKind = kindRaw },
+		"inline beside root":   func(s *superblock) { s.inlineKind, s.inline, s.inlinePlain = kindRaw, []byte("abc"), 3 },
+		"inline of many bytes": func(s *superblock) { s.inlineKind, s.inline, s.inlinePlain = kindRaw, []byte("abc"), 1<<31-1 },
+	} {
+		f := oneEntry(func(*entry) {})
+		change(&f.sb)
+		all = append(all, hostile{name, f, 0})
+	}
+	bomb := newForge()
+	bomb.sb.size, bomb.sb.inlineKind, bomb.sb.inlinePlain = 4096, kindGzip, 4096
+	bomb.sb.inline = encoded(kindGzip, make([]byte, 1<<20))
+	short := newForge()
+	short.sb.size, short.sb.inlineKind, short.sb.inlinePlain, short.sb.inline = 4096, kindRaw, 4000, []byte("abc")
+	return append(all, hostile{"inline bomb", bomb, 0}, hostile{"inline too short", short, 0})
+}
+
+// A store that was made to mislead is refused with ErrDamaged, by Open or when
+// the frame in question is read; Check reports it; no call panics or takes long.
+func TestHostileStores(t *testing.T) {
+	for _, set := range [][]hostile{hostileFrames(), hostileEntries(), hostileIndexes(), hostileSuperblocks()} {
+		for _, h := range set {
+			image := h.forge.image()
+			s, err := openImage(image)
+			if err != nil {
+				if !errors.Is(err, ErrDamaged) {
+					t.Errorf("%s: open: %v, want ErrDamaged", h.name, err)
+				}
+				continue
+			}
+			n, err := s.ReadAt(make([]byte, 4096), h.frame*4096)
+			readDamaged := errors.Is(err, ErrDamaged)
+			if err != nil && !readDamaged {
+				t.Errorf("%s: read: %v, want ErrDamaged", h.name, err)
+			}
+			if err == nil && h.forge.sb.frames >= 0 && h.forge.sb.stored >= 0 {
+				t.Errorf("%s: read gives %d bytes, want ErrDamaged", h.name, n)
+			}
+			if len(checked(t, s)) == 0 {
+				t.Errorf("%s: check finds nothing", h.name)
+			}
+			useStore(t, h.name, s)
+			if s, err = openDisk(&simDisk{now: image}, nil, Options{Writable: true}); err == nil {
+				changeStore(t, h.name, s)
+			}
+		}
+	}
+}
+
+// useStore calls everything that reads; only panics and errors that don't say
+// damage count.
+func useStore(t testing.TB, name string, s *Store) {
+	t.Helper()
+	frame := make([]byte, s.FrameSize())
+	_, info := s.Info()
+	_, data := s.SeekData(0)
+	_, hole := s.SeekHole(0)
+	_, frameErr := s.ReadFrame(0, frame)
+	_, frameInfo := s.FrameInfo(0)
+	for what, err := range map[string]error{"info": info, "seek data": data, "seek hole": hole,
+		"read frame": frameErr, "frame info": frameInfo, "dump": s.Dump(io.Discard)} {
+		if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %s: %v, want ErrDamaged or none", name, what, err)
+		}
+	}
+}
+
+// changeStore calls everything that writes.
+func changeStore(t testing.TB, name string, s *Store) {
+	t.Helper()
+	_, write := s.WriteAt([]byte("x"), 100)
+	for what, err := range map[string]error{"write": write, "punch": s.Punch(0, 5000), "truncate": s.Truncate(10),
+		"sync": s.Sync(), "close": s.Close()} {
+		if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s: %s: %v, want ErrDamaged or none", name, what, err)
+		}
+	}
+}
+
+// Frames that share bytes are each whole, so that reading gives what they say;
+// Check reports them, and a writer refuses to go on.
+func TestOverlappingExtents(t *testing.T) {
+	f := newForge()
+	inner := make([]byte, frameHeadLen, 1000)
+	inner = append(inner, text(300, "inner ")...)
+	sum := putFrameHead(inner, f.idSum, kindRaw, 1, 3)
+	outer := f.count(f.put(kindRaw, 0, append(inner, text(100, "outer ")...), len(inner)+100))
+	e := f.count(newEntry(outer.off()+frameHeadLen, 300, kindRaw, 300, sum))
+	image := f.leaf(outer, e).image()
+	s, err := openImage(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ReadAt(make([]byte, 8192), 0); err != nil {
+		t.Errorf("read: %v", err)
+	}
+	if d := checked(t, s); len(d) != 1 || d[0].Part != "index" {
+		t.Errorf("check finds %v, want one damage of the index", d)
+	}
+	useStore(t, "overlap", s)
+	w, err := openDisk(&simDisk{now: image}, nil, Options{Writable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.WriteAt([]byte("x"), 0)
+	if err = firstError(err, w.Sync()); !errors.Is(err, ErrDamaged) {
+		t.Errorf("write into a store with overlaps: %v, want ErrDamaged", err)
+	}
+}
+
+// A log whose blocks say what none can is a log that ends there: the store opens
+// with the generation before.
+func TestHostileLogs(t *testing.T) {
+	end := func(l logBlock) logBlock { l.gen, l.size, l.end = 4, 8192, true; return l }
+	set := func(e entry) logBlock { return end(logBlock{ops: []logOp{{opSet, 1, e}}}) }
+	many := make([]logOp, opsPerBlock)
+	for i := range many {
+		many[i] = logOp{opSet, int64(i), entry{info: uint64(kindZero) << 32}}
+	}
+	torn := newEntry(dataStart, 100, kindLZ4, 4096, 0)
+	for name, blocks := range map[string][]logBlock{
+		"points to itself":          {{gen: 4, seed: forgeSeed, nextSeed: forgeSeed, next: -1, ops: many}},
+		"ends and points to itself": {end(logBlock{seed: forgeSeed, nextSeed: forgeSeed, next: -1}), {gen: 9}},
+		"next in the first block":   {end(logBlock{next: 8})},
+		"next negative":             {end(logBlock{next: math.MinInt64})},
+		"next far away":             {end(logBlock{next: math.MaxInt64 - 7})},
+		"next odd":                  {end(logBlock{next: dataStart + 1})},
+		"generation skipped":        {{gen: 5, size: 8192, end: true}},
+		"generation repeated":       {{gen: 3, size: 8192, end: true}},
+		"generation differs":        {{gen: 4, size: 8192}, {gen: 5, size: 8192, end: true}},
+		"other seed":                {end(logBlock{seed: 99})},
+		"never ends":                {{gen: 4, size: 8192, ops: many}, {gen: 4, size: 8192, ops: many}},
+		"negative size":             {{gen: 4, size: -1, end: true}},
+		"size too large":            {{gen: 4, size: MaxSize + 1, end: true}},
+		"unknown operation":         {end(logBlock{ops: []logOp{{7, 0, entry{}}}})},
+		"clears too much":           {end(logBlock{ops: []logOp{{opClear, 1, entry{place: 1 << 48}}}})},
+		"clears less than nothing":  {end(logBlock{ops: []logOp{{opClear, 1, entry{place: math.MaxUint64}}}})},
+		"sets a node":               {set(newEntry(dataStart, 100, kindNode, 100, 0))},
+		"sets kind 9":               {set(entry{info: uint64(kindInline) << 32})},
+		"sets kind 9 with place":    {set(newEntry(dataStart, 100, kindInline, 100, 0))},
+		"sets a long frame":         {set(newEntry(dataStart, 100, kindLZ4, 1<<20, 0))},
+		"sets a frame not there":    {set(torn)},
+		"sets one behind the file":  {set(newEntry(1<<46, 100, kindLZ4, 4096, 0))},
+		"sets one in the first":     {set(newEntry(8, 100, kindLZ4, 4096, 0))},
+		"believes itself durable":   {{gen: 4, size: 8192, end: true, durable: 99, ops: []logOp{{opSet, 1, torn}}}},
+	} {
+		f := newForge()
+		f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")))
+		for i := range blocks {
+			if blocks[i].next == -1 {
+				blocks[i].next = int64(len(f.b))
+			}
+		}
+		image := f.log(blocks...).image()
+		s, err := openImage(image)
+		if err != nil {
+			t.Errorf("%s: open: %v", name, err)
+			continue
+		}
+		wantGen := uint64(3)
+		switch name {
+		case "ends and points to itself":
+			wantGen = 4
+		case "believes itself durable":
+			wantGen = 4
+			if _, err := s.ReadAt(make([]byte, 10), 4096); !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s: read of its frame: %v, want ErrDamaged", name, err)
+			}
+		}
+		if s.Generation() != wantGen {
+			t.Errorf("%s: opens as generation %d, want %d", name, s.Generation(), wantGen)
+		}
+		got := make([]byte, 4096)
+		if _, err := s.ReadAt(got, 0); err != nil || !bytes.Equal(got, text(4096, "fine ")) {
+			t.Errorf("%s: frame 0 reads back wrong: %v", name, err)
+		}
+		useStore(t, name, s)
+		if s, err = openDisk(&simDisk{now: image}, nil, Options{Writable: true}); err == nil {
+			changeStore(t, name, s)
+		}
+	}
+}
+
+// A log of the greatest length with the worst operations opens in seconds.
+func TestLongHostileLog(t *testing.T) {
+	f := newForge()
+	f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")))
+	var blocks []logBlock
+	n := int64(0)
+	for i := range maxLogBlocks {
+		l := logBlock{gen: 4 + uint64(i), size: MaxSize, end: true}
+		for range opsPerBlock {
+			// The first half sets frames that the second half never clears.
+			op := logOp{opSet, n, entry{info: uint64(kindZero) << 32}}
+			if i >= maxLogBlocks/2 {
+				op = logOp{opClear, 1 << 40, entry{place: 1 << 40}}
+			}
+			l.ops = append(l.ops, op)
+			n++
+		}
+		blocks = append(blocks, l)
+	}
+	blocks[maxLogBlocks-1].ops[0] = logOp{opSet, 1, newEntry(dataStart, 100, kindLZ4, 4096, 0)}
+	image := f.log(blocks...).image()
+	start := time.Now()
+	s, err := openImage(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("open takes %v", took)
+	}
+	if want := uint64(3 + maxLogBlocks - 1); s.Generation() != want {
+		t.Errorf("opens as generation %d, want %d: the last one is not whole", s.Generation(), want)
+	}
+}
+
+// Offsets and sizes near the ends of their ranges give errors, never panics, and
+// leave the store as it was.
+func TestExtremeOffsets(t *testing.T) {
+	s, err := openDisk(&simDisk{now: oneEntry(func(*entry) {}).image()}, nil, Options{Writable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Truncate(8192); err != nil {
+		t.Fatal(err)
+	}
+	offs := []int64{math.MinInt64, -1, 1 << 46, 1 << 50, 1 << 52, 1<<60 - 1, 1 << 60, 1<<60 + 1, 1 << 62, math.MaxInt64 - 4096, math.MaxInt64}
+	buf, frame := make([]byte, 100), make([]byte, 4096)
+	for _, off := range offs {
+		if n, err := s.ReadAt(buf, off); n != 0 || err == nil {
+			t.Errorf("read at %#x: %d bytes, %v, want an error", off, n, err)
+		}
+		if n, err := s.WriteAt(buf, off); (off < 0 || off > MaxSize-100) && (n != 0 || !errors.Is(err, ErrTooLarge)) {
+			t.Errorf("write at %#x: %d bytes, %v, want ErrTooLarge", off, n, err)
+		}
+		if err := s.Truncate(off); (off < 0 || off > MaxSize) != errors.Is(err, ErrTooLarge) {
+			t.Errorf("truncate to %#x: %v", off, err)
+		}
+		if err := s.Truncate(8192); err != nil {
+			t.Errorf("truncate back from %#x: %v", off, err)
+		}
+		if err := s.Punch(off, math.MaxInt64); (off < 0) != (err != nil) {
+			t.Errorf("punch at %#x: %v", off, err)
+		}
+		if err := s.Punch(100, off); (off < 0) != (err != nil) {
+			t.Errorf("punch of %#x bytes: %v", off, err)
+		}
+		if _, err := s.ReadFrame(off, frame); err == nil {
+			t.Errorf("read of frame %#x: no error", off)
+		}
+		if err := s.WriteFrame(off, frame); err == nil {
+			t.Errorf("write of frame %#x: no error", off)
+		}
+		if i, err := s.FrameInfo(off); err != nil || i.Kind != "hole" {
+			t.Errorf("frame %#x is %v, %v, want a hole", off, i, err)
+		}
+		if _, err := s.SeekData(off); err != io.EOF {
+			t.Errorf("data from %#x: %v, want EOF", off, err)
+		}
+		if _, err := s.SeekHole(off); err != io.EOF {
+			t.Errorf("hole from %#x: %v, want EOF", off, err)
+		}
+	}
+	if err := s.Sync(); err != nil || s.Size() != 8192 {
+		t.Errorf("afterwards: size %d, sync %v, want 8192", s.Size(), err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Check(ctx, nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled check: %v", err)
+	}
+}
+
+// A walk over an index keeps a bounded number of nodes in memory, of every level:
+// on disk a node may take 40 bytes, in memory it takes 16 KiB and more.
+func TestIndexMemory(t *testing.T) {
+	f := newForge()
+	zero := entry{info: uint64(kindZero) << 32}
+	var kids []entry
+	for i := range int64(fanout) {
+		first := i * fanout * fanout
+		kids = append(kids, f.node(1, first, f.node(0, first, zero)))
+	}
+	image := f.root(2, f.node(2, 0, kids...), MaxSize).image()
+	s, err := openImage(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Info()
+	if err != nil || info.Frames["zero"] != fanout {
+		t.Fatalf("info gives %v, %v, want %d zero frames", info.Frames, err, fanout)
+	}
+	loaded := 0
+	for i := range s.idx.root.kids {
+		if kid := s.idx.root.kids[i].Load(); kid != nil {
+			loaded++
+			if kid.kids[0].Load() != nil {
+				loaded++
+			}
+		}
+	}
+	if loaded > keptNodes {
+		t.Errorf("%d nodes are in memory, want at most %d", loaded, keptNodes)
+	}
+}
