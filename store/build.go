@@ -60,7 +60,7 @@ func (w *builder) append(t *batch) error {
 	}
 	var base int64
 	if len(t.stored) > 0 {
-		base = s.space.alloc(int64(len(t.stored)))
+		base = s.take(int64(len(t.stored)))
 		s.unsynced = true
 		if _, err := s.d.WriteAt(t.stored, base); err != nil {
 			return err

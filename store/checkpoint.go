@@ -45,7 +45,7 @@ func (s *Store) writeIndex(size int64) (*superblock, error) {
 	sb.depth, sb.root = uint8(s.idx.depth()), s.idx.at
 	sb.frames, sb.stored, sb.end = s.frames, s.stored, end
 	sb.inline, sb.inlineKind, sb.inlinePlain = s.inline.data, s.inline.kind, s.inline.plain
-	sb.logOff, sb.logSeed = s.space.alloc(logBlockLen), newSeed()
+	sb.logOff, sb.logSeed = s.take(logBlockLen), newSeed()
 	return &sb, nil
 }
 
@@ -55,7 +55,7 @@ func (s *Store) writeNode(n *node, payload []byte) (entry, error) {
 	copy(b[frameHeadLen:], payload)
 	k := kindNode + kind(n.level)
 	sum := putFrameHead(b[:frameHeadLen+len(payload)], s.idSum, k, n.first, s.gen+1)
-	e := newEntry(s.space.alloc(int64(len(b))), len(payload), k, len(payload), sum)
+	e := newEntry(s.take(int64(len(b))), len(payload), k, len(payload), sum)
 	s.unsynced = true
 	if _, err := s.d.WriteAt(b, e.off()); err != nil {
 		s.freeNow(e.extent())
@@ -128,8 +128,9 @@ func (s *Store) writeSuperblock(sb *superblock) error {
 		s.limbo = append(s.limbo, limboExtent{sb.gen, e})
 	}
 	s.nodeLimbo, s.logBlocks, s.logRun = nil, nil, extent{}
+	clear(s.leaves)
 	s.sb, s.slot, s.slotDurable, s.twins = *sb, slot, false, false
-	s.logNext, s.logSeed = sb.logOff, sb.logSeed
+	s.logNext, s.logSeed, s.logReserved = sb.logOff, sb.logSeed, false
 	s.committed()
 	return nil
 }

@@ -44,7 +44,8 @@ func (s *Store) commit(wait bool) error {
 			return s.datasync()
 		}
 		return nil
-	case s.logIsFull() || s.inline.data != nil || s.sb.inline != nil:
+	case s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || state.size == 0:
+		// Where all lies in the superblock, or nothing is left, this needs no room.
 		err = s.checkpoint(wait, state.size)
 	default:
 		err = s.appendLog(wait, state.size)
@@ -199,6 +200,7 @@ func (s *Store) freeLog(blocks []logBlock) {
 // committed makes the changes generation gen+1. The caller holds mu.
 func (s *Store) committed() {
 	s.gen++
+	s.spared = 0
 	s.cleared = nil
 	if s.changed != nil {
 		clear(s.changed)
@@ -238,7 +240,7 @@ const maxLogRun = 16 * logBlockLen
 func (s *Store) logPlace() int64 {
 	if s.logRun.len == 0 {
 		run := min(max(s.stored/64&^(logBlockLen-1), logBlockLen), maxLogRun)
-		s.logRun = extent{s.space.alloc(run), run}
+		s.logRun, s.logReserved = extent{s.take(run), run}, false
 	}
 	at := s.logRun.off
 	s.logRun.off += logBlockLen

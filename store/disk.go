@@ -16,8 +16,9 @@ type disk interface {
 	io.WriterAt
 	Size() (int64, error)
 	Truncate(size int64) error
-	Punch(off, n int64) error // gives the space back; the bytes read as zeros
-	Datasync() error          // all finished writes survive a power cut
+	Punch(off, n int64) error   // gives the space back; the bytes read as zeros
+	Reserve(off, n int64) error // later writes there find room; Size and bytes stay
+	Datasync() error            // all finished writes survive a power cut
 }
 
 // fileDisk is a disk on an ordinary file.
@@ -39,6 +40,18 @@ func (d fileDisk) Size() (int64, error) {
 func (d fileDisk) Punch(off, n int64) error {
 	err := retryEINTR(func() error {
 		return unix.Fallocate(int(d.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return os.NewSyscallError("fallocate", err)
+}
+
+// Reserve takes blocks for the range, which may lie behind the end of the file.
+// File systems that can't (EOPNOTSUPP) say only later that they are full.
+func (d fileDisk) Reserve(off, n int64) error {
+	err := retryEINTR(func() error {
+		return unix.Fallocate(int(d.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
 	})
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil

@@ -86,6 +86,11 @@ func (s *Store) blank(from, to int64) error {
 			return err
 		}
 	}
+	if s.dirty[n] == nil && s.size > inlineMax {
+		if err := s.spare(n); err != nil {
+			return err
+		}
+	}
 	d, err := s.dirtyFrame(n, false)
 	if err != nil {
 		return err

@@ -95,6 +95,17 @@ func (d *simDisk) WriteAt(p []byte, off int64) (int, error) {
 func (d *simDisk) Truncate(size int64) error { return d.do(simOp{what: "truncate", off: size}) }
 func (d *simDisk) Punch(off, n int64) error  { return d.do(simOp{what: "punch", off: off, n: n}) }
 
+// Reserve leaves no trace in what a power cut leaves.
+func (d *simDisk) Reserve(off, n int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ops++
+	if d.fail != nil {
+		return d.fail(d.ops - 1)
+	}
+	return nil
+}
+
 func (d *simDisk) Size() (int64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -148,6 +148,16 @@ func (s *Store) release(frame int64, old entry) {
 	s.limbo = append(s.limbo, limboExtent{s.gen + 1, old.extent()})
 }
 
+// take takes n bytes of free space. The caller holds mu.
+func (s *Store) take(n int64) int64 {
+	end := s.space.end()
+	off := s.space.alloc(n)
+	if off < end {
+		s.unpunched = max(0, s.unpunched-n) // Blocks that were kept for this, most likely.
+	}
+	return off
+}
+
 func (s *Store) freeNow(e extent) {
 	s.space.free(e)
 	s.unpunched += e.len
@@ -189,18 +199,21 @@ func (s *Store) reclaim() {
 // is worth keeping, or when all is set. What the file system refuses stays free
 // for reuse. The caller holds mu.
 func (s *Store) punchFree(all bool) {
-	if s.space == nil || s.unpunched == 0 || !all && s.unpunched <= keptFree+s.stored/keptShare {
+	if s.space == nil || !all && s.unpunched <= keptFree+s.stored/keptShare {
 		return
 	}
+	if s.unpunched > 0 {
+		s.space.holes(minPunch, func(e extent) bool {
+			from, to := roundUp(e.off, minPunch), (e.off+e.len)&^(minPunch-1)
+			return from >= to || s.d.Punch(from, to-from) == nil
+		})
+	}
 	s.unpunched = 0
-	s.space.holes(minPunch, func(e extent) bool {
-		from, to := roundUp(e.off, minPunch), (e.off+e.len)&^(minPunch-1)
-		return from >= to || s.d.Punch(from, to-from) == nil
-	})
 	// The superblock on disk, whose log may have freed the end, names the bytes
 	// before its own end.
 	end := max(s.space.end(), s.sb.end)
-	if size, err := s.d.Size(); err == nil && size > end && s.slotDurable {
-		s.d.Truncate(end)
+	if size, err := s.d.Size(); err == nil && max(size, s.reserved) > end && size >= end && s.slotDurable {
+		s.d.Truncate(end) // Gives up what is reserved, too, also when the size stays.
+		s.reserved = 0
 	}
 }

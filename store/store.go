@@ -84,8 +84,11 @@ type Store struct {
 
 	space     *allocator // nil until something is written
 	limbo     []limboExtent
-	nodeLimbo []extent // of index nodes that the superblock on disk still names
-	unpunched int64    // bytes freed and not given back to the file system
+	nodeLimbo []extent           // of index nodes that the superblock on disk still names
+	unpunched int64              // bytes freed and not given back to the file system
+	spared    int                // frames that took of what is held back
+	reserved  int64              // the disk has room up to this offset
+	leaves    map[int64]struct{} // of the index, that changes since the last checkpoint may concern
 
 	gen         uint64 // newest generation
 	durable     uint64 // newest generation known to survive a power cut
@@ -98,6 +101,7 @@ type Store struct {
 	logNext     int64 // where the next log block goes
 	logSeed     uint64
 	logRun      extent // room for the blocks after it
+	logReserved bool   // these places have blocks of the disk
 }
 
 // inlineFrame is frame 0 of a small store, which lies in the superblock.
@@ -117,6 +121,7 @@ func newStore(d disk, f *os.File) *Store {
 	s.dirty = map[int64]*dirtyFrame{}
 	s.frozen = map[int64]*dirtyFrame{}
 	s.changed = map[int64]struct{}{}
+	s.leaves = map[int64]struct{}{}
 	s.idx.read = s.readNode
 	return s
 }
@@ -169,6 +174,9 @@ func (s *Store) Discard() error {
 	}
 	s.closed = true
 	s.cache.drop(s.number)
+	if size, err := s.d.Size(); err == nil && s.reserved > size {
+		s.d.Truncate(size) // Gives up what is reserved behind it.
+	}
 	if s.f == nil {
 		return nil
 	}

@@ -53,7 +53,7 @@ func (s *Store) writeFrames(p []byte, off int64) (int, error) {
 		at := off + int64(done)
 		in := int(at & int64(s.frameSize-1))
 		part := p[done:min(len(p), done+s.frameSize-in)]
-		d, err := s.dirtyFrame(s.frameOf(at), len(part) == s.frameSize)
+		d, err := s.writeFrame(s.frameOf(at), len(part) == s.frameSize, at+int64(len(part)))
 		if err != nil {
 			return done, err
 		}
@@ -62,6 +62,18 @@ func (s *Store) writeFrames(p []byte, off int64) (int, error) {
 		s.size = max(s.size, at+int64(len(part)))
 	}
 	return done, nil
+}
+
+// writeFrame returns frame n for a write up to plain offset end, for which there
+// is room on the disk. The caller holds mu.
+func (s *Store) writeFrame(n int64, blank bool, end int64) (*dirtyFrame, error) {
+	// A store this small lies in its first block, which is there.
+	if s.dirty[n] == nil && max(s.size, end) > inlineMax {
+		if err := s.reserve(n); err != nil {
+			return nil, err
+		}
+	}
+	return s.dirtyFrame(n, blank)
 }
 
 // dirtyFrame returns frame n for writing: as it is, or blank when all of it will
@@ -126,7 +138,7 @@ func (s *Store) keepFrame(n int64, p []byte) (bool, error) {
 	if s.size > int64(s.frameSize) && s.frozen[n] == nil {
 		return false, nil
 	}
-	d, err := s.dirtyFrame(n, true)
+	d, err := s.writeFrame(n, true, n<<s.shift+int64(len(p)))
 	if err != nil {
 		return false, err
 	}
@@ -286,7 +298,7 @@ func (s *Store) place(n int64, b []byte, k kind, plain int) (entry, error) {
 		return entry{}, err
 	}
 	length := roundUp(int64(len(b)), unit)
-	off := s.space.alloc(length)
+	off := s.take(length)
 	gen := s.gen + 1
 	s.unsynced = true
 	s.mu.Unlock()
