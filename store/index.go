@@ -282,30 +282,30 @@ func (x *index) nodes(yield func(first int64, e entry) error) error {
 }
 
 func (x *index) walkNodes(n *node, e entry, yield func(int64, entry) error) error {
-	if n.level > 0 {
-		for i := range fanout {
-			if n.entries[i] == (entry{}) {
-				continue // Also a child that was never written.
-			}
-			if n.level == 1 { // Leaves are named by their parent; no need to read them.
-				if err := yield(n.first+int64(i)*n.span(), n.entries[i]); err != nil {
-					return err
-				}
-				continue
-			}
-			kid, err := x.kid(n, i)
-			if err != nil {
-				return err
-			}
-			if err := x.walkNodes(kid, n.entries[i], yield); err != nil {
-				return err
-			}
+	for i := range n.kids {
+		if err := x.walkKid(n, i, yield); err != nil {
+			return err
 		}
 	}
 	if !e.onDisk() {
-		return nil
+		return nil // Never written; nodes below it may be.
 	}
 	return yield(n.first, e)
+}
+
+func (x *index) walkKid(n *node, i int, yield func(int64, entry) error) error {
+	e := n.entries[i]
+	if n.level == 1 { // Leaves are named by their parent; no need to read them.
+		if !e.onDisk() {
+			return nil
+		}
+		return yield(n.first+int64(i)*n.span(), e)
+	}
+	kid, err := x.kid(n, i)
+	if kid == nil {
+		return err
+	}
+	return x.walkNodes(kid, e, yield)
 }
 
 // flush hands every dirty node to write, children first, and makes the parent
