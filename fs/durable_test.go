@@ -173,16 +173,39 @@ func TestKillAfterRename(t *testing.T) {
 	}
 }
 
+// close(2) alone keeps what was written, even of one of two descriptors of an open
+// file: when it has returned the daemon may be killed.
+func TestKillAfterClose(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	other, err := unix.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Close(other); err != nil {
+		t.Fatal(err)
+	}
+	d.kill()
+	if got := unpack(t, filepath.Join(back, "f.lazy")); !bytes.Equal(got, text(1, 100_000)) {
+		t.Errorf("%d bytes there, not what was written", len(got))
+	}
+}
+
 // What is closed gets to the disk by itself, and leaves the file's times as the
 // last write has set them. Other writers are let in again then.
 func TestSyncByItself(t *testing.T) {
 	back := t.TempDir()
 	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: 200 * time.Millisecond})
 	write(t, d.path("f"), text(1, 30_000))
-	var st unix.Stat_t
-	if err := unix.Stat(d.path("f"), &st); err != nil {
-		t.Fatal(err)
-	}
+	before := times(t, d.path("f"))
 	path := filepath.Join(back, "f.lazy")
 	if _, err := store.Open(path, store.Options{Writable: true}); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("opening a store that waits for its sync: %v, want %v", err, store.ErrLocked)
@@ -195,17 +218,22 @@ func TestSyncByItself(t *testing.T) {
 		s.Discard()
 		return true
 	})
-	var after, backing unix.Stat_t
-	if err := unix.Stat(d.path("f"), &after); err != nil {
+	if after := times(t, d.path("f")); after != before {
+		t.Errorf("mtime and ctime after the sync are %v, want %v", after, before)
+	}
+	if backing := times(t, path); backing[0] != before[0] {
+		t.Errorf("mtime on disk is %v, want %v", backing[0], before[0])
+	}
+}
+
+// times returns mtime and ctime, past the kernel's cache of attributes.
+func times(t *testing.T, path string) [2]unix.StatxTimestamp {
+	t.Helper()
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Stat(path, &backing); err != nil {
-		t.Fatal(err)
-	}
-	if after.Mtim != st.Mtim || after.Ctim != st.Ctim || backing.Mtim != st.Mtim {
-		t.Errorf("times after the sync: mtime %v, ctime %v, on disk %v, want mtime %v, ctime %v",
-			after.Mtim, after.Ctim, backing.Mtim, st.Mtim, st.Ctim)
-	}
+	return [2]unix.StatxTimestamp{st.Mtime, st.Ctime}
 }
 
 // A store that another process is writing to can be read but not written, and the

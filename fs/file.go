@@ -152,8 +152,8 @@ func (f *file) changed() {
 // commit makes what was written survive the death of this process.
 func (f *file) commit() error {
 	f.times.Lock()
-	todo := f.uncommitted && !f.gone
-	f.uncommitted = f.uncommitted && f.gone
+	todo := f.uncommitted
+	f.uncommitted = false
 	f.times.Unlock()
 	if !todo {
 		return nil

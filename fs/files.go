@@ -113,8 +113,7 @@ func (t *files) isClosed() bool {
 	return t.closed
 }
 
-// close closes f if nobody uses it: durably, or without a trace when it has no name
-// left. Whoever opens the inode again meanwhile waits for the end of that.
+// close closes f if nobody uses it: durably, unless it has no name left. Whoever opens the inode again meanwhile waits for the end of that.
 func (t *files) close(f *file) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -153,6 +152,8 @@ func (f *file) closeStore() error {
 	f.since, f.uncommitted, f.settled = time.Time{}, false, false
 	f.times.Unlock()
 	if gone {
+		// What is committed is enough: the inode may be opened again, but it
+		// will not be there after a loss of power.
 		return s.Discard()
 	}
 	generation := s.Generation()

@@ -121,8 +121,8 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 		return fuse.Status(unix.EOPNOTSUPP)
 	}
 	return status(h.file.change(func(s *store.Store) error {
-		if inside := min(n, s.Size()-off); zero && inside > 0 {
-			if err := s.Punch(off, inside); err != nil {
+		if zero {
+			if err := s.Punch(off, n); err != nil {
 				return err
 			}
 		}

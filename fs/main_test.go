@@ -137,7 +137,8 @@ func startProgram(t *testing.T, program string, spec mountSpec, as *syscall.Cred
 	}
 	d := &daemon{t: t, dir: spec.Dir, log: &syncBuffer{}, done: make(chan error, 1)}
 	d.cmd = exec.Command(program, "-test.run=^$")
-	d.cmd.Env = append(os.Environ(), daemonEnv+"="+string(arg))
+	// Under the race detector a process would wait for a second before it ends.
+	d.cmd.Env = append(os.Environ(), daemonEnv+"="+string(arg), "GORACE=atexit_sleep_ms=0")
 	d.cmd.Stderr = d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Pdeathsig: syscall.SIGKILL}
 	out, err := d.cmd.StdoutPipe()

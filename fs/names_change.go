@@ -170,8 +170,8 @@ func (t *nodes) unlinked(dir *node, e *entry) {
 	}
 }
 
-// lostName notes that one name of e's inode is gone. With the last name goes what
-// was not yet written of it.
+// lostName notes that one name of e's inode is gone. A file without a
+// name need not be durable.
 func (m *mount) lostName(e *entry) {
 	f := m.files.get(shown{inodeOf(&e.st), e.store})
 	if f == nil {

@@ -123,6 +123,30 @@ func TestUnlinkedOpen(t *testing.T) {
 	}
 }
 
+// A file that a program has found can be opened, and changed, though its last name
+// goes before it does.
+func TestUnlinkedBeforeOpen(t *testing.T) {
+	d := mountRW(t, t.TempDir())
+	write(t, d.path("f"), text(1, 20_000))
+	found, err := unix.Open(d.path("f"), unix.O_PATH, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(found)
+	if err := os.Remove(d.path("f")); err != nil {
+		t.Fatal(err)
+	}
+	path := fmt.Sprintf("/proc/self/fd/%d", found)
+	same(t, path, text(1, 20_000))
+	if err := os.Truncate(path, 10_000); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Error(err)
+	}
+	same(t, path, text(1, 10_000))
+}
+
 // Appends through two handles never overwrite each other.
 func TestAppend(t *testing.T) {
 	d := mountRW(t, t.TempDir())
