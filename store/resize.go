@@ -30,10 +30,15 @@ func (s *Store) Truncate(size int64) error {
 
 // cut gives up everything from plain offset size on.
 func (s *Store) cut(size int64) error {
-	if err := s.blank(size, min(s.size, s.frameCount(size)<<s.shift)); err != nil {
+	last, err := s.edge(size, min(s.size, s.frameCount(size)<<s.shift))
+	if err != nil {
 		return err
 	}
-	return s.dropFrames(s.frameCount(size), s.frameCount(s.size))
+	if err := s.dropFrames(s.frameCount(size), s.frameCount(s.size)); err != nil {
+		return err
+	}
+	s.blank(last)
+	return nil
 }
 
 // Punch makes n plain bytes from off on a hole: they read as zeros, and whole
@@ -64,46 +69,75 @@ func (s *Store) punch(from, to int64) error {
 		last = s.frameCount(to) // The last frame ends with the store.
 	}
 	if first > last { // Within one frame.
-		return s.blank(from, to)
-	}
-	if err := s.blank(from, first<<s.shift); err != nil {
+		part, err := s.edge(from, to)
+		if err == nil {
+			s.blank(part)
+		}
 		return err
 	}
-	if err := s.blank(min(last<<s.shift, to), to); err != nil {
+	head, err := s.edge(from, first<<s.shift)
+	if err != nil {
 		return err
 	}
-	return s.dropFrames(first, last)
+	tail, err := s.edge(min(last<<s.shift, to), to)
+	if err != nil {
+		return err
+	}
+	if err := s.dropFrames(first, last); err != nil {
+		return err
+	}
+	s.blank(head)
+	s.blank(tail)
+	return nil
 }
 
-// blank zeroes bytes of one frame.
-func (s *Store) blank(from, to int64) error {
+// An edge is a part of one frame that is to be zeroed. The frame is nil when all
+// of it is zero already.
+type edge struct {
+	frame    *dirtyFrame
+	from, to int64 // in the frame
+}
+
+// edge makes the frame that holds the bytes ready for blank, which can't fail
+// then.
+func (s *Store) edge(from, to int64) (edge, error) {
 	if from >= to {
-		return nil
+		return edge{}, nil
 	}
 	n := s.frameOf(from)
 	if s.waiting(n) == nil {
 		if e, err := s.entryOf(n); err != nil || e.kind() == kindHole || e.kind() == kindZero {
-			return err
+			return edge{}, err
 		}
 	}
 	if s.dirty[n] == nil && s.size > inlineMax {
 		if err := s.spare(n); err != nil {
-			return err
+			return edge{}, err
 		}
 	}
 	d, err := s.dirtyFrame(n, false)
-	if err != nil {
-		return err
-	}
 	in := from & int64(s.frameSize-1)
-	clear(d.plain.b[in : in+to-from])
-	return nil
+	return edge{d, in, in + to - from}, err
+}
+
+func (s *Store) blank(e edge) {
+	if e.frame != nil {
+		clear(e.frame.plain.b[e.from:e.to])
+	}
 }
 
 // dropFrames makes whole frames holes.
 func (s *Store) dropFrames(from, to int64) error {
 	if from >= to {
 		return nil
+	}
+	if s.idx.root != nil {
+		if err := s.loadSpace(); err != nil {
+			return err
+		}
+		if err := s.clearFrames(from, to); err != nil {
+			return err
+		}
 	}
 	for n := range s.dirty {
 		if from <= n && n < to {
@@ -115,11 +149,5 @@ func (s *Store) dropFrames(from, to int64) error {
 		s.inline = inlineFrame{}
 		s.changes = true
 	}
-	if s.idx.root == nil {
-		return nil
-	}
-	if err := s.loadSpace(); err != nil {
-		return err
-	}
-	return s.clearFrames(from, to)
+	return nil
 }

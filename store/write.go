@@ -256,13 +256,19 @@ func (s *Store) putFrame(n int64, p []byte, instead bool) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.setEntry(n, e); err != nil {
+		if e.onDisk() {
+			s.freeNow(e.extent())
+		}
+		return err
+	}
 	if instead {
 		s.drop(n)
 	}
 	if n == 0 {
 		s.inline = inlineFrame{}
 	}
-	return s.setEntry(n, e)
+	return nil
 }
 
 // compress makes the stored form of p in b behind room for the header. Frames
