@@ -20,7 +20,7 @@ var catCommand = command{
 	about: `Writes LENGTH bytes from OFFSET, or less where the store ends before; everything
 from OFFSET without LENGTH. Only the frames that hold these bytes are
 decompressed. OFFSET and LENGTH are SIZEs: 4096, 0x1000, 64K.`,
-	examples: []string{"lazyfs cat vm.img.lazy 1M 512 | xxd"},
+	examples: []string{"lazyfs cat vm.img.lazy 1M 512 | od -c"},
 	declare: func(*pflag.FlagSet) action {
 		return cat
 	},
