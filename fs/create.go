@@ -52,7 +52,7 @@ func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 		return status(err)
 	}
 	defer dir.done()
-	c, err := m.create(dir, name, maker{in.Owner, in.Mode, in.Umask})
+	c, err := m.create(dir, name, newMaker(dir, in.Owner, in.Mode, in.Umask))
 	if err != nil {
 		return status(err)
 	}
@@ -80,8 +80,8 @@ func (m *mount) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 		return status(err)
 	}
 	defer dir.done()
-	k := maker{in.Owner, in.Mode, in.Umask}
-	fd, err := unix.Openat(dir.fd, ".", unix.O_TMPFILE|newFlags, k.modeIn(dir))
+	k := newMaker(dir, in.Owner, in.Mode, in.Umask)
+	fd, err := unix.Openat(dir.fd, ".", unix.O_TMPFILE|newFlags, k.mode)
 	if err != nil {
 		return status(err)
 	}
@@ -136,11 +136,11 @@ func (m *mount) create(dir place, name string, k maker) (creation, error) {
 	if !ok {
 		return m.createPlain(dir, name, k)
 	}
-	fd, err := unix.Openat(dir.fd, ".", unix.O_TMPFILE|newFlags, k.modeIn(dir))
+	fd, err := unix.Openat(dir.fd, ".", unix.O_TMPFILE|newFlags, k.mode)
 	named := false
 	if err == unix.EOPNOTSUPP || err == unix.EISDIR {
 		named = true
-		fd, err = unix.Openat(dir.fd, backing, unix.O_CREAT|unix.O_EXCL|newFlags, k.modeIn(dir))
+		fd, err = unix.Openat(dir.fd, backing, unix.O_CREAT|unix.O_EXCL|newFlags, k.mode)
 		if err == unix.EEXIST {
 			return m.createPlain(dir, name, k)
 		}
@@ -210,73 +210,10 @@ func (m *mount) newStore(dir place, fd int, k maker) (creation, error) {
 // createPlain makes a file that is no store.
 func (m *mount) createPlain(dir place, name string, k maker) (creation, error) {
 	c := creation{entry: entry{backing: name}}
-	fd, err := unix.Openat(dir.fd, name, unix.O_CREAT|unix.O_EXCL|newFlags, k.modeIn(dir))
+	fd, err := unix.Openat(dir.fd, name, unix.O_CREAT|unix.O_EXCL|newFlags, k.mode)
 	if err != nil {
 		return c, err
 	}
 	defer unix.Close(fd)
 	return c, m.own(dir, fd, k, &c.entry.st)
-}
-
-// A maker is who makes a file or folder, and with which mode.
-type maker struct {
-	owner fuse.Owner
-	mode  uint32
-	umask uint32
-}
-
-// modeIn is the mode to make something with in dir. The umask holds unless the
-// folder has a default ACL, which then takes its place (umask(2)).
-func (k maker) modeIn(dir place) uint32 {
-	if hasDefaultACL(dir) {
-		return k.mode & 0o7777
-	}
-	return k.mode & 0o7777 &^ k.umask
-}
-
-func hasDefaultACL(dir place) bool {
-	size, err := unix.Getxattr(procPath(dir.fd), "system.posix_acl_default", nil)
-	return err == nil && size > 0
-}
-
-// own gives fd, which k just made in dir, to its owner and sets its mode, which the
-// umask of this process has restricted. It fills st.
-func (m *mount) own(dir place, fd int, k maker, st *unix.Stat_t) error {
-	if err := unix.Fstat(fd, st); err != nil {
-		return err
-	}
-	var parent unix.Stat_t
-	if err := unix.Fstat(dir.fd, &parent); err != nil {
-		return err
-	}
-	owner, mode := k.owner, k.modeIn(dir)
-	if parent.Mode&unix.S_ISGID != 0 {
-		// The group is the folder's, and folders inherit the bit (inode(7)).
-		owner.Gid = st.Gid
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			mode |= unix.S_ISGID
-		}
-	}
-	if hasDefaultACL(dir) {
-		mode = mode&^0o777 | st.Mode&0o777
-	}
-	if m.asRoot && (owner.Uid != st.Uid || owner.Gid != st.Gid) {
-		if err := unix.Fchownat(fd, "", int(owner.Uid), int(owner.Gid), unix.AT_EMPTY_PATH); err != nil {
-			return err
-		}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := chmodIfNeeded(fd, mode); err != nil {
-			return err
-		}
-	}
-	return unix.Fstat(fd, st)
-}
-
-func chmodIfNeeded(fd int, mode uint32) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o7777 == mode {
-		return err
-	}
-	return unix.Chmod(procPath(fd), mode)
 }

@@ -41,7 +41,12 @@ func (m *mount) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if h == nil {
 		return fuse.EBADF
 	}
-	return status(m.nodes.syncFolder(h.node))
+	dir, err := m.nodes.folders.use(h.node)
+	if err != nil {
+		return status(err)
+	}
+	defer dir.done()
+	return status(dir.sync())
 }
 
 // ReadDir is getdents64(2). The offset of a name is its place in the list.

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"slices"
-	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -197,10 +196,7 @@ func (t *nodes) reap(n *node) {
 	for len(n.links) > 0 {
 		t.dropLink(n, n.links[0])
 	}
-	if n.nameless >= 0 {
-		unix.Close(n.nameless)
-		n.nameless = -1
-	}
+	t.letGo(n)
 	if n.isDir() {
 		if parent := t.folders.forget(n); parent != nil {
 			parent.held--
@@ -217,27 +213,35 @@ func (t *nodes) detach(n *node) {
 	}
 }
 
-// hold makes sure that n is found although e, its last name, is about to go: the
-// kernel may know it and open it a moment later. It is called with mu held.
-func (t *nodes) hold(dir place, e *entry) {
+// hold makes sure that the node of e is found although e, its last name, is about
+// to go: the kernel may know it and open it a moment later. It returns the node if
+// that is so. It is called with mu held.
+func (t *nodes) hold(dir place, e *entry) *node {
 	n := t.byInode[shown{inodeOf(&e.st), e.store}]
 	if n == nil || n.isDir() || n.nameless >= 0 || e.st.Nlink > 1 {
-		return
+		return nil
 	}
 	fd, err := unix.Openat(dir.fd, e.backing, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err == nil {
-		n.nameless = fd
+	if err != nil {
+		return nil
 	}
+	n.nameless = fd
+	return n
 }
 
-// named undoes hold when n has got a name.
-func (t *nodes) named(n *node) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if n.nameless >= 0 {
+// letGo undoes hold: n, if it is not nil, has a name. It is called with mu held.
+func (t *nodes) letGo(n *node) {
+	if n != nil && n.nameless >= 0 {
 		unix.Close(n.nameless)
 		n.nameless = -1
 	}
+}
+
+// named notes that n has got a name.
+func (t *nodes) named(n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.letGo(n)
 }
 
 // stat fills st for a node that is not a folder and not open.
@@ -305,10 +309,10 @@ func (t *nodes) syncNames(n *node) error {
 	if !fresh {
 		return nil
 	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	for _, l := range n.links {
-		if err := t.syncFolder(l.dir); err != nil {
+	for _, dir := range t.foldersOf(n) {
+		err := dir.sync()
+		dir.done()
+		if err != nil {
 			n.setFresh()
 			return err
 		}
@@ -316,42 +320,21 @@ func (t *nodes) syncNames(n *node) error {
 	return nil
 }
 
+// foldersOf opens the folders in which n has names.
+func (t *nodes) foldersOf(n *node) []place {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var all []place
+	for _, l := range n.links {
+		if dir, err := t.folders.use(l.dir); err == nil {
+			all = append(all, dir)
+		}
+	}
+	return all
+}
+
 func (n *node) setFresh() {
 	n.mu.Lock()
 	n.fresh = true
 	n.mu.Unlock()
-}
-
-// syncFolder makes the names in folder n durable.
-func (t *nodes) syncFolder(n *node) error {
-	dir, err := t.folders.use(n)
-	if err != nil {
-		return err
-	}
-	defer dir.done()
-	f, err := unix.Openat(dir.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(f)
-	return unix.Fsync(f)
-}
-
-// procPath is a path to what fd refers to, whatever its name is now. It leads
-// straight to the inode, so that a symbolic link is not followed (proc(5)).
-func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
-
-// reopen opens what the O_PATH descriptor fd refers to.
-func reopen(fd, flags int) (int, error) {
-	return unix.Open(procPath(fd), flags|unix.O_CLOEXEC, 0)
-}
-
-// reopenQuietly is reopen for reads that are no user's reads: they leave no trace
-// in the atime, where that is allowed (to the owner and root, open(2)).
-func reopenQuietly(fd, flags int) (int, error) {
-	re, err := reopen(fd, flags|unix.O_NOATIME)
-	if err == unix.EPERM {
-		re, err = reopen(fd, flags)
-	}
-	return re, err
 }

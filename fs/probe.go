@@ -124,14 +124,3 @@ func (m *mount) probeFile(f *os.File) probed {
 	m.logOnce("%s: %v", f.Name(), err)
 	return probed{}
 }
-
-// openNoAtime opens a file for reading without leaving a trace in its atime,
-// where that is allowed (to its owner and root).
-func openNoAtime(dirfd int, name string) (int, error) {
-	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-	fd, err := unix.Openat(dirfd, name, flags|unix.O_NOATIME, 0)
-	if err == unix.EPERM {
-		fd, err = unix.Openat(dirfd, name, flags, 0)
-	}
-	return fd, err
-}

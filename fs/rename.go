@@ -87,23 +87,27 @@ func (r *renaming) move() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	inPlace := r.exists && r.to.backing == r.target
+	var held *node
 	if r.exists {
-		t.hold(r.toDir, &r.to)
+		held = t.hold(r.toDir, &r.to)
 	}
 	if err := renameAt(r.fromDir.fd, r.from.backing, r.toDir.fd, r.target, inPlace); err != nil {
+		t.letGo(held)
 		return err
 	}
-	if r.exists {
-		// A store and a plain file of one name lie side by side: the new one
-		// comes first, so that the name never shows nothing.
-		if !inPlace {
-			if err := unix.Unlinkat(r.toDir.fd, r.to.backing, 0); err != nil {
-				return err
-			}
-		}
-		t.unlinked(r.toDir.node, &r.to)
-	}
 	t.moved(&r.from, link{r.fromDir.node, r.from.backing}, link{r.toDir.node, r.target})
+	if !r.exists {
+		return nil
+	}
+	// A store and a plain file of one name lie side by side: the new one comes
+	// first, so that the name never shows nothing.
+	if !inPlace {
+		if err := unix.Unlinkat(r.toDir.fd, r.to.backing, 0); err != nil {
+			t.letGo(held)
+			return err
+		}
+	}
+	t.unlinked(r.toDir.node, &r.to)
 	return nil
 }
 

@@ -5,66 +5,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mkdir is mkdir(2).
-func (m *mount) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	k := maker{in.Owner, in.Mode, in.Umask}
-	return m.make(in.NodeId, name, k, out, func(dir place) error {
-		return unix.Mkdirat(dir.fd, name, k.modeIn(dir))
-	})
-}
-
-// Symlink is symlink(2).
-func (m *mount) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return m.make(in.NodeId, name, maker{owner: in.Owner, mode: 0o777}, out, func(dir place) error {
-		return unix.Symlinkat(target, dir.fd, name)
-	})
-}
-
-// Mknod is mknod(2). A regular file becomes a store.
-func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	k := maker{in.Owner, in.Mode, in.Umask}
-	if in.Mode&unix.S_IFMT != unix.S_IFREG {
-		return m.make(in.NodeId, name, k, out, func(dir place) error {
-			return unix.Mknodat(dir.fd, name, in.Mode&unix.S_IFMT|k.modeIn(dir), int(in.Rdev))
-		})
-	}
-	dir, err := m.absent(in.NodeId, name)
-	if err != nil {
-		return status(err)
-	}
-	defer dir.done()
-	c, err := m.create(dir, name, k)
-	if err != nil {
-		return status(err)
-	}
-	if c.file != nil {
-		defer m.files.release(c.file)
-	}
-	return status(m.lookedUp(dir, &c.entry, out))
-}
-
-// make makes what is no regular file: call makes it, as name in folder id.
-func (m *mount) make(id uint64, name string, k maker, out *fuse.EntryOut, call func(place) error) fuse.Status {
-	dir, err := m.absent(id, name)
-	if err != nil {
-		return status(err)
-	}
-	defer dir.done()
-	if err := call(dir); err != nil {
-		return status(err)
-	}
-	e := entry{backing: name}
-	fd, err := unix.Openat(dir.fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return status(err)
-	}
-	defer unix.Close(fd)
-	if err := m.own(dir, fd, k, &e.st); err != nil {
-		return status(err)
-	}
-	return status(m.lookedUp(dir, &e, out))
-}
-
 // Readlink is readlink(2).
 func (m *mount) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
 	n := m.nodes.get(in.NodeId)
@@ -142,17 +82,23 @@ func (m *mount) remove(id uint64, name string, flags int) error {
 	if err != nil {
 		return err
 	}
-	m.nodes.mu.Lock()
-	m.nodes.hold(dir, &e)
-	err = unix.Unlinkat(dir.fd, e.backing, flags)
-	if err == nil {
-		m.nodes.unlinked(dir.node, &e)
+	if err := m.nodes.unlink(dir, &e, flags); err != nil {
+		return err
 	}
-	m.nodes.mu.Unlock()
-	if err == nil {
-		m.lostName(&e)
+	m.lostName(&e)
+	return nil
+}
+
+func (t *nodes) unlink(dir place, e *entry, flags int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	held := t.hold(dir, e)
+	if err := unix.Unlinkat(dir.fd, e.backing, flags); err != nil {
+		t.letGo(held)
+		return err
 	}
-	return err
+	t.unlinked(dir.node, e)
+	return nil
 }
 
 // unlinked notes that e is gone from dir. It is called with mu held.
@@ -170,8 +116,8 @@ func (t *nodes) unlinked(dir *node, e *entry) {
 	}
 }
 
-// lostName notes that one name of e's inode is gone. A file without a
-// name need not be durable.
+// lostName notes that one name of e's inode is gone. A file without a name need
+// not be durable.
 func (m *mount) lostName(e *entry) {
 	f := m.files.get(shown{inodeOf(&e.st), e.store})
 	if f == nil {

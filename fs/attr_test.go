@@ -1,0 +1,154 @@
+package fs_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Times that a user sets stay, whatever is written to disk later; a write sets them
+// anew; modes, owners and extended attributes are the backing file's.
+func TestAttributes(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: 50 * time.Millisecond})
+	path, stored := d.path("f"), filepath.Join(back, "f.lazy")
+	write(t, path, text(1, 40_000))
+	when := time.Date(2001, 2, 3, 4, 5, 6, 789, time.UTC)
+	if err := os.Chtimes(path, when, when); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o4751); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 1234, 5678); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(path, "user.test", []byte("value"), 0); err != nil {
+		t.Fatal(err)
+	}
+	check := func(path string) {
+		t.Helper()
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Mtim.Nano() != when.UnixNano() || st.Atim.Nano() != when.UnixNano() {
+			t.Errorf("%s: times %v %v, want %v", path, st.Atim, st.Mtim, when)
+		}
+		// chown(2) clears the set-user-ID bit.
+		if st.Mode&0o7777 != 0o751 || st.Uid != 1234 || st.Gid != 5678 {
+			t.Errorf("%s: mode %o, owner %d:%d", path, st.Mode, st.Uid, st.Gid)
+		}
+		var buf [16]byte
+		if n, err := unix.Getxattr(path, "user.test", buf[:]); err != nil || string(buf[:n]) != "value" {
+			t.Errorf("%s: xattr %q, %v", path, buf[:max(n, 0)], err)
+		}
+	}
+	check(path)
+	until(t, "the store is synced", func() bool {
+		f, err := os.Open(stored)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	})
+	check(path)
+	check(stored)
+	d.umount()
+	check(stored)
+	d = mountRW(t, back)
+	path = filepath.Join(d.dir, "f")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(path)
+	if _, err := f.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if st, err := os.Stat(path); err != nil || time.Since(st.ModTime()) > time.Minute {
+		t.Errorf("mtime after a write: %v, %v", st.ModTime(), err)
+	}
+}
+
+// A file belongs to who creates it, and in a folder with the set-group-ID bit to
+// the folder's group.
+func TestCreatedOwner(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, AllowOther: true})
+	if err := os.Chmod(d.dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	openUp(t, back)
+	openUp(t, d.dir)
+	if err := os.Mkdir(d.path("shared"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(d.path("shared"), 0, 77); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(d.path("shared"), 0o777|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	as(t, 4321, 4322, d.dir, "umask 027; touch f; mkdir dir shared/dir; ln -s f link; mkfifo pipe; touch shared/f")
+	for name, want := range map[string][3]uint32{
+		"f": {0o100640, 4321, 4322}, "dir": {0o040750, 4321, 4322}, "link": {0o120777, 4321, 4322},
+		"pipe": {0o010640, 4321, 4322}, "shared/f": {0o100640, 4321, 77}, "shared/dir": {0o042750, 4321, 77},
+	} {
+		var st unix.Stat_t
+		if err := unix.Lstat(d.path(name), &st); err != nil {
+			t.Error(err)
+		}
+		if got := [3]uint32{st.Mode, st.Uid, st.Gid}; got != want {
+			t.Errorf("%s: mode and owner %o %d %d, want %o %d %d", name, got[0], got[1], got[2], want[0], want[1], want[2])
+		}
+	}
+	write(t, d.path("program"), []byte("x"))
+	for _, change := range []string{"echo y >> program", "echo > program", "truncate -s 1 program"} {
+		if err := os.Chmod(d.path("program"), 0o777|os.ModeSetuid|os.ModeSetgid); err != nil {
+			t.Fatal(err)
+		}
+		as(t, 4321, 4322, d.dir, change)
+		if st, err := os.Stat(d.path("program")); err != nil || st.Mode() != 0o777 {
+			t.Errorf("%s by another user leaves mode %v, %v", change, st.Mode(), err)
+		}
+	}
+	write(t, d.path("secret"), []byte("x"))
+	if err := os.Chmod(d.path("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	as(t, 4321, 4322, d.dir, "! cat secret 2>/dev/null")
+}
+
+// Access control lists are the backing file's: they let users in, keep them out,
+// and the default of a folder takes the place of the umask.
+func TestACL(t *testing.T) {
+	back := t.TempDir()
+	openUp(t, back)
+	d := start(t, mountSpec{Source: back, Writable: true, AllowOther: true})
+	openUp(t, d.dir)
+	if err := os.Chmod(d.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run(t, d.dir, "sh", "-ec", `
+		echo secret > f; chmod 600 f; setfacl -m u:4321:r f
+		mkdir dir; setfacl -d -m u::rwx,g::rx,o::-,u:4321:rwx,m::rwx dir
+		umask 077; touch dir/new; mkdir dir/sub
+	`)
+	as(t, 4321, 4322, d.dir, "grep -q secret f && ! echo x > f 2>/dev/null")
+	as(t, 4322, 4322, d.dir, "! cat f 2>/dev/null")
+	want := "user::rw-\nuser:4321:rwx\t#effective:rw-\ngroup::r-x\t#effective:r--\nmask::rw-\nother::---\n\n"
+	for _, path := range []string{d.path("dir/new"), filepath.Join(back, "dir/new.lazy")} {
+		if got := run(t, "/", "getfacl", "-pcn", path); got != want {
+			t.Errorf("%s has the ACL\n%swant\n%s", path, got, want)
+		}
+	}
+	if got := run(t, "/", "getfacl", "-pcnd", d.path("dir/sub")); got != run(t, "/", "getfacl", "-pcnd", d.path("dir")) {
+		t.Errorf("the folder inherits the default ACL\n%s", got)
+	}
+}
