@@ -165,7 +165,11 @@ func (c *checker) whole() error {
 	defer s.mu.RUnlock()
 	var used []extent
 	var frames, stored int64
-	err := s.idx.scan(0, maxFrameNumber+1, func(_ int64, e entry) bool {
+	var beyond error
+	err := s.idx.scan(0, maxFrameNumber+1, func(n int64, e entry) bool {
+		if beyond = c.behindEnd(n, e); beyond != nil {
+			return false
+		}
 		if e.onDisk() {
 			used = append(used, e.extent())
 			frames++
@@ -173,7 +177,7 @@ func (c *checker) whole() error {
 		}
 		return true
 	})
-	if err != nil {
+	if err = firstError(err, beyond); err != nil {
 		return c.damage(s.blame(err, 0))
 	}
 	if s.space == nil { // A writer's index on disk may be older than its frames.
@@ -191,6 +195,19 @@ func (c *checker) whole() error {
 	if frames != s.frames || stored != s.stored {
 		return c.damage(damagef("superblock", int64(s.slot)*slotLen+120, "counts %d frames of %d bytes, found %d of %d",
 			s.frames, s.stored, frames, stored))
+	}
+	return nil
+}
+
+// behindEnd finds plain bytes of frame n that lie behind the end of the store,
+// where they would show as soon as it grows.
+func (c *checker) behindEnd(n int64, e entry) error {
+	s := c.s
+	switch left := s.size - n<<s.shift; {
+	case n >= s.frameCount(s.size):
+		return damagef(framePart(e.kind(), n), e.off(), "a frame lies behind the end, which is %#x", s.size)
+	case e.onDisk() && int64(e.plain()) > left:
+		return damagef(framePart(e.kind(), n), e.off(), "%d plain bytes, want at most %d: the end is %#x", e.plain(), left, s.size)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A hostile store has right checksums and says what no writer says.
@@ -214,7 +216,7 @@ func changeStore(t testing.TB, name string, s *Store) {
 	_, write := s.WriteAt([]byte("x"), 100)
 	for what, err := range map[string]error{"write": write, "punch": s.Punch(0, 5000), "truncate": s.Truncate(10),
 		"sync": s.Sync(), "close": s.Close()} {
-		if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrTooLarge) {
+		if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, unix.EFBIG) {
 			t.Errorf("%s: %s: %v, want ErrDamaged or none", name, what, err)
 		}
 	}
@@ -486,5 +488,21 @@ func TestReplayGrownIndex(t *testing.T) {
 	got := make([]byte, len(old))
 	if _, err := s.ReadAt(got, 0); err != nil || !bytes.Equal(got, old) {
 		t.Errorf("old bytes read back wrong: %v", err)
+	}
+}
+
+// What a store holds behind its end would show when it grows: Check reports it.
+func TestCheckBehindEnd(t *testing.T) {
+	for _, size := range []int64{4096, 4097, 8191} {
+		f := newForge()
+		f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")), f.frame(kindLZ4, 1, text(4096, "behind ")))
+		f.sb.size = size
+		s, err := openImage(f.image())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := checked(t, s); len(d) != 1 || d[0].Part != "frame 1" {
+			t.Errorf("size %d: check finds %v, want that frame 1 is too long", size, d)
+		}
 	}
 }
