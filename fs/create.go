@@ -85,7 +85,7 @@ func (m *mount) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 	if err != nil {
 		return status(err)
 	}
-	c, err := m.newStore(dir, fd, k)
+	c, err := m.newStore(dir, fd, "file without a name", k)
 	if err != nil {
 		return status(err)
 	}
@@ -148,7 +148,7 @@ func (m *mount) create(dir place, name string, k maker) (creation, error) {
 	if err != nil {
 		return creation{}, err
 	}
-	c, err := m.newStore(dir, fd, k)
+	c, err := m.newStore(dir, fd, backing, k)
 	if err == nil && !named {
 		err = unix.Linkat(unix.AT_FDCWD, procPath(c.file.path), dir.fd, backing, unix.AT_SYMLINK_FOLLOW)
 		if err != nil {
@@ -164,13 +164,13 @@ func (m *mount) create(dir place, name string, k maker) (creation, error) {
 	if err != nil {
 		return creation{}, err
 	}
-	c.entry.backing, c.file.name = backing, backing
+	c.entry.backing = backing
 	c.entry.st.Nlink = 1
 	return c, nil
 }
 
-// newStore makes a store in the empty file fd, which it owns.
-func (m *mount) newStore(dir place, fd int, k maker) (creation, error) {
+// newStore makes a store in the empty file fd, which it owns. Messages call it name.
+func (m *mount) newStore(dir place, fd int, name string, k maker) (creation, error) {
 	c := creation{entry: entry{store: true}}
 	st := &c.entry.st
 	if err := m.own(dir, fd, k, st); err != nil {
@@ -182,7 +182,7 @@ func (m *mount) newStore(dir place, fd int, k maker) (creation, error) {
 		unix.Close(fd)
 		return c, err
 	}
-	s, err := store.CreateFile(os.NewFile(uintptr(fd), "new store"), store.CreateOptions{
+	s, err := store.CreateFile(os.NewFile(uintptr(fd), name), store.CreateOptions{
 		Codec:      m.opt.Codec,
 		Level:      m.opt.Level,
 		FrameSize:  m.opt.FrameSize,
@@ -193,7 +193,7 @@ func (m *mount) newStore(dir place, fd int, k maker) (creation, error) {
 		unix.Close(path)
 		return c, err
 	}
-	f := &file{m: m, shown: shown{inodeOf(st), true}, path: path, name: "new store"}
+	f := &file{m: m, shown: shown{inodeOf(st), true}, path: path, name: name}
 	f.set(s, true, st)
 	// A store that has no byte yet was not synced either.
 	f.since, f.uncommitted = time.Now(), true

@@ -122,7 +122,7 @@ func singleNames(path string) (name, backing, folder string, err error) {
 	}
 	defer f.Close()
 	if _, err := store.Probe(f); err != nil {
-		return "", "", "", fmt.Errorf("%s: %w", path, err)
+		return "", "", "", err
 	}
 	path, err = filepath.EvalSymlinks(path)
 	if err != nil {

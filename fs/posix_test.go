@@ -146,6 +146,39 @@ func TestUnlinkedBeforeOpen(t *testing.T) {
 	same(t, path, text(1, 10_000))
 }
 
+// A file made without a name by O_TMPFILE is given one by linkat(2), with what was
+// written before and after.
+func TestTmpfile(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	fd, err := unix.Open(d.dir, unix.O_TMPFILE|unix.O_RDWR, 0o640)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "tmpfile")
+	defer f.Close()
+	if _, err := f.Write(text(1, 50_000)); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, back); len(got) != 0 {
+		t.Errorf("backing folder shows %q", got)
+	}
+	if err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, d.path("f"), unix.AT_SYMLINK_FOLLOW); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("late"), 1000); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	want := text(1, 50_000)
+	copy(want[1000:], "late")
+	same(t, d.path("f"), want)
+	d.umount()
+	if got := unpack(t, filepath.Join(back, "f.lazy")); !bytes.Equal(got, want) {
+		t.Error("the store differs")
+	}
+}
+
 // Appends through two handles never overwrite each other.
 func TestAppend(t *testing.T) {
 	d := mountRW(t, t.TempDir())

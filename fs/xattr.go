@@ -11,6 +11,9 @@ func (m *mount) withPath(id uint64, do func(path string, f *file) error) error {
 	if n == nil {
 		return unix.ESTALE
 	}
+	if m.isSingleRoot(n) {
+		return unix.EOPNOTSUPP // It is no folder of the backing file system.
+	}
 	u, err := m.useInode(n)
 	if err != nil {
 		return err
