@@ -44,7 +44,17 @@ func asUser(t *testing.T, dir, user, root string) string {
 func TestOrdinaryUser(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/plain", text(1, 1<<20))
+	// The owner of what a user makes is that user, who gets no one else's
+	// set-user-id program that way.
+	write(t, dir+"/suid", text(2, 1000))
+	if err := os.Chmod(dir+"/suid", 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
 	out := asUser(t, dir, `
+		$lazyfs pack --quiet suid suid.lazy
+		test $(stat -c %a suid) = 4755
+		test $(stat -c %a suid.lazy) = 755
+
 		mkdir mnt stores
 		$lazyfs pack --quiet plain stores/x.lazy
 		$lazyfs mount stores/x.lazy mnt

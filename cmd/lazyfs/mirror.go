@@ -152,7 +152,8 @@ func (m *mirror) fill(ctx context.Context, entries []treeEntry, temp string) err
 			return err
 		}
 	}
-	// Making files changes the times of their folder: children first.
+	// Making files changed the times of their folder. Children come first: a
+	// folder's mode may forbid to enter it.
 	for i := len(entries) - 1; i >= 0; i-- {
 		if e := entries[i]; e.info.IsDir() {
 			if err := keepMeta(e.to, e.info); err != nil {

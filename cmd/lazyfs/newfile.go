@@ -86,7 +86,7 @@ func (n *newFile) finish(like fs.FileInfo) error {
 func (n *newFile) link() error {
 	if n.temp == "" {
 		err := linkOpen(n.File, n.path)
-		if err != unix.EEXIST || !n.force {
+		if err != unix.EEXIST {
 			return err
 		}
 		n.temp = tempName(n.path)

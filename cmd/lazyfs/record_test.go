@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func newTestRecord(t *testing.T, device string) *record {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "lazyfs")
+	f, err := createRecord(folder, device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &record{f, recordData{PID: os.Getpid(), Writable: true}}
+	if err := r.write(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return r
+}
+
+func reopen(t *testing.T, r *record) *record {
+	t.Helper()
+	f, err := os.Open(r.file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	other := &record{file: f}
+	if err := other.read(); err != nil {
+		t.Fatal(err)
+	}
+	return other
+}
+
+// A daemon is found while it holds its lock. When it does not, its number
+// belongs to somebody else by now, whom nobody must wait for.
+func TestRecordOfDeadDaemon(t *testing.T) {
+	r := newTestRecord(t, "0:1")
+	other := reopen(t, r)
+	fd, err := other.openDaemon()
+	if fd < 0 || err != nil {
+		t.Errorf("living daemon: pidfd %d, %v", fd, err)
+	}
+	unix.Close(fd)
+	r.file.Close() // gives the lock back, as the end of the process does
+	if fd, err := other.openDaemon(); fd >= 0 || err != nil {
+		t.Errorf("dead daemon whose number is taken: pidfd %d, %v, want -1", fd, err)
+	}
+}
+
+// How the daemon ended is read even when the record has lost its name, and
+// what it could not write is an error.
+func TestRecordEnd(t *testing.T) {
+	r := newTestRecord(t, "0:1")
+	other := reopen(t, r)
+	r.end(errors.New("disk is full"))
+	if err := other.outcome("/mnt"); err == nil || err.Error() != "/mnt: unmounted, but not everything was written: disk is full" {
+		t.Errorf("outcome is %v", err)
+	}
+	if _, err := os.Lstat(r.file.Name()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after its end the record is there still (%v)", err)
+	}
+}
+
+// A record whose device number a newer mount has taken leaves that one's alone.
+func TestRecordReplaced(t *testing.T) {
+	r := newTestRecord(t, "0:1")
+	f, err := createRecord(filepath.Dir(r.file.Name()), "0:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r.end(nil)
+	if _, err := os.Lstat(f.Name()); err != nil {
+		t.Errorf("the newer record is gone: %v", err)
+	}
+}
+
+// A folder for records that belongs to somebody else is not used.
+func TestRecordFolderOfOther(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.Chown(folder, 1234, 1234); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := createRecord(folder, "0:1"); err == nil {
+		f.Close()
+		t.Error("a record was made in a folder of another user")
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := createRecord(link, "0:1"); err == nil {
+		f.Close()
+		t.Error("a record was made behind a symbolic link")
+	}
+}
