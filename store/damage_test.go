@@ -186,7 +186,11 @@ func TestOneByteDamage(t *testing.T) {
 				t.Fatalf("unchanged: damaged %v, %v", damaged, err)
 			}
 			used := c.usedBytes(t)
-			for off := range c.image {
+			step := 1
+			if testing.Short() {
+				step = 7
+			}
+			for off := 0; off < len(c.image); off += step {
 				for _, to := range []byte{c.image[off] ^ 1<<(off%8), 0xff} {
 					bad := bytes.Clone(c.image)
 					bad[off] = to
@@ -214,12 +218,11 @@ func TestTruncatedStore(t *testing.T) {
 				t.Fatal(err)
 			}
 			for n := range len(c.image) {
-				damaged, err := c.verify(c.image[:n:n])
-				if err != nil {
+				if _, err := c.verify(c.image[:n:n]); err != nil {
 					t.Errorf("cut to %#x bytes: %v", n, err)
 				}
-				if !damaged && int64(n) < s.sb.end {
-					t.Errorf("cut to %#x bytes of %#x: nothing shows it", n, s.sb.end)
+				if _, err := openImage(c.image[:n:n]); err == nil && int64(n) < s.sb.end {
+					t.Errorf("cut to %#x bytes of %#x: opens", n, s.sb.end)
 				}
 			}
 			if damaged, err := c.verify(append(bytes.Clone(c.image), 1, 2, 3)); damaged || err != nil {
