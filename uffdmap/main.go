@@ -133,10 +133,11 @@ func helperProgram() (string, error) {
 }
 
 // startHelper starts program as a helper with these descriptors from fdProgram
-// on. It runs in a session of its own, without the program's standard input and
-// output. With sibling it becomes a child of this process's parent, so that all
-// helpers are children of the program they serve, which reaps them.
-func startHelper(program, role string, sibling bool, fds ...int) (pid int, err error) {
+// on, without the program's standard input and output. A pager leads a session
+// and a process group of its own, away from the program's terminal. A standby is
+// born into them, as a child of its pager's parent: so all helpers are children
+// of the program they serve, which reaps the group.
+func startHelper(program, role string, fds ...int) (pid int, err error) {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "open", Path: os.DevNull, Err: err})
@@ -154,9 +155,9 @@ func startHelper(program, role string, sibling bool, fds ...int) (pid int, err e
 		Dir:   "/",
 		Env:   append(withoutEnv(os.Environ(), helperEnv), helperEnv+"="+role),
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		Sys:   &syscall.SysProcAttr{Setsid: role == rolePager},
 	}
-	if sibling {
+	if role == roleStandby {
 		attr.Sys.Cloneflags = unix.CLONE_PARENT
 	}
 	pid, err = syscall.ForkExec(program, []string{"lazyfs", "pager"}, attr)

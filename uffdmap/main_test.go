@@ -25,6 +25,8 @@ const bodyEnv = "LAZYFS_TEST_BODY"
 var bodies = map[string]func(args []string) error{}
 
 func TestMain(m *testing.M) {
+	// The race detector makes every helper sleep a second before it ends.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	Main()
 	if name := os.Getenv(bodyEnv); name != "" {
 		if err := bodies[name](os.Args[1:]); err != nil {
@@ -41,8 +43,11 @@ var storming = os.Getenv("LAZYFS_LONG") != ""
 
 // seconds is how long a storm blows.
 func seconds(short, atLength time.Duration) time.Duration {
-	if storming {
+	switch {
+	case storming:
 		return atLength
+	case testing.Short():
+		return short / 4
 	}
 	return short
 }

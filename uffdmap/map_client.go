@@ -23,9 +23,9 @@ type client struct {
 
 	mu      sync.Mutex // guards what follows
 	conn    *conn
-	pager   int   // pid of the pager last heard of
-	greeted bool  // a helper of this connection has said hello
-	pids    []int // of helpers that were not reaped yet
+	pager   int  // pid of the pager last heard of
+	greeted bool // a helper of this connection has said hello
+	group   int  // process group of all helpers of this connection
 	closing bool
 	failed  error // why there are no helpers
 	lastSeq uint64
@@ -105,13 +105,12 @@ func (c *client) start() error {
 		return fmt.Errorf("open a pidfd: %w", err)
 	}
 	defer unix.Close(self)
-	pid, err := startHelper(program, rolePager, false, its)
+	pid, err := startHelper(program, rolePager, its)
 	if err != nil {
 		unix.Close(mine)
 		return err
 	}
-	c.conn, c.pager, c.greeted = &conn{fd: mine}, pid, false
-	c.pids = append(c.pids, pid)
+	c.conn, c.pager, c.group, c.greeted = &conn{fd: mine}, pid, pid, false
 	// If it has died already that shows when listening.
 	c.conn.send(message{Verb: verbWelcome, Version: protocol, fds: []int{self}})
 	return nil
@@ -144,9 +143,7 @@ func (c *client) hear(m message) {
 		}
 	case verbHello:
 		c.greeted = true
-		c.learn(m.Pager)
-		c.learn(m.Standby)
-		c.reap(m.Pager, m.Standby)
+		reap(c.group, unix.WNOHANG)
 		if m.Pager != c.pager {
 			// The one that had read these requests is dead. What it had done
 			// of them is done again, which changes nothing.
@@ -156,31 +153,14 @@ func (c *client) hear(m message) {
 	}
 }
 
-// learn notes the pid of a helper, which is a child of this process.
-func (c *client) learn(pid int) {
-	if !slices.Contains(c.pids, pid) {
-		c.pids = append(c.pids, pid)
-	}
-}
-
-// reap takes the exit status of the helpers that have ended, but for those that
-// are known to live.
-func (c *client) reap(alive ...int) {
-	rest := c.pids[:0]
-	for _, pid := range c.pids {
-		if slices.Contains(alive, pid) || !reaped(pid, unix.WNOHANG) {
-			rest = append(rest, pid)
-		}
-	}
-	c.pids = rest
-}
-
-// reaped says whether the child pid is gone. Somebody else may have reaped it.
-func reaped(pid, options int) bool {
+// reap takes the exit status of the helpers in group that have ended, or with
+// options 0 of all, waiting for their end. They are children of this process;
+// somebody else may have reaped them.
+func reap(group, options int) {
 	for {
-		got, err := unix.Wait4(pid, nil, options, nil)
-		if err != unix.EINTR {
-			return got == pid || err != nil
+		pid, err := unix.Wait4(-group, nil, options, nil)
+		if err != unix.EINTR && (err != nil || pid == 0) {
+			return
 		}
 	}
 }
@@ -199,10 +179,7 @@ func (c *client) repeat() {
 func (c *client) restart(cause error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, pid := range c.pids {
-		reaped(pid, 0)
-	}
-	c.pids = nil
+	reap(c.group, 0)
 	unix.Close(c.conn.fd)
 	if c.closing {
 		return false
@@ -275,7 +252,7 @@ func (c *client) close() error {
 	c.mu.Lock()
 	c.closing = true
 	unix.Shutdown(c.conn.fd, unix.SHUT_WR)
-	pids := append([]int(nil), c.pids...)
+	group := c.group
 	c.mu.Unlock()
 	const patience = 10 * time.Second
 	select {
@@ -283,9 +260,7 @@ func (c *client) close() error {
 		return nil
 	case <-time.After(patience):
 	}
-	for _, pid := range pids {
-		unix.Kill(pid, unix.SIGKILL)
-	}
+	unix.Kill(-group, unix.SIGKILL)
 	<-c.ended
 	return fmt.Errorf("helpers did not end within %v and were killed", patience)
 }

@@ -79,7 +79,6 @@ func (p *pager) obeyProgram() error {
 	for {
 		m, err := p.program.receive()
 		if err == io.EOF {
-			p.keeper.stop()
 			return nil
 		}
 		if err != nil {

@@ -83,8 +83,7 @@ func (m *served) evict(buf []byte, n int64) error {
 // putBack restores what a punch left behind as zeros: pages of a huge page that
 // somebody has pinned. lazyfs makes no huge pages; another program may.
 func (m *served) putBack(buf []byte, n int64) error {
-	src, err := m.read(buf, n)
-	if err != nil {
+	if err := m.read(buf, n); err != nil {
 		return err
 	}
 	off, length := m.extent(n)
@@ -92,7 +91,7 @@ func (m *served) putBack(buf []byte, n int64) error {
 		if !m.present(off + at) {
 			continue
 		}
-		if _, err := unix.Pwrite(m.memory, src[at:at+pageSize], off+at); err != nil {
+		if _, err := unix.Pwrite(m.memory, buf[at:at+pageSize], off+at); err != nil {
 			return fmt.Errorf("put frame %d back: %w", n, err)
 		}
 	}
@@ -121,12 +120,12 @@ func (m *served) spillFrame(buf []byte, n int64) error {
 }
 
 // readSpilled reads frame n from the spill file.
-func (m *served) readSpilled(buf []byte, n int64) ([]byte, error) {
+func (m *served) readSpilled(buf []byte, n int64) error {
 	off, length := m.extent(n)
 	if err := preadFull(m.spill, buf[:length], off); err != nil {
-		return nil, fmt.Errorf("read frame %d from the spill file: %w", n, err)
+		return fmt.Errorf("read frame %d from the spill file: %w", n, err)
 	}
-	return buf[:m.FrameSize], nil
+	return nil
 }
 
 // forgetSpilled gives up what the spill file holds of frame n. The caller holds

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,36 +12,43 @@ import (
 	"lazyfs/store"
 )
 
-// zeros is a frame of zeros to copy from, for frames that the store says are
-// zeros: UFFDIO_ZEROPAGE could not protect what it installs.
-var zeros = sync.OnceValue(func() []byte {
-	b, err := newScratch(maxFrameSize)
-	if err != nil {
-		b = make([]byte, maxFrameSize)
-	}
-	return b
-})
-
 // fill answers a touch of an absent page, and goes on with the frames behind it
 // when the program reads them one after the other.
 func (m *served) fill(w *worker, t touch) {
 	n := t.page / m.FrameSize
 	m.table.head.faults.Add(1)
-	m.fillFrame(w.scratch, n, t.page, t.write)
-	count := m.ahead.touched(n)
+	next, end := m.ahead.touched(n)
+	filled := false
+	if next == n && end > n+1 && !t.write {
+		done, err := m.fillRun(w.scratch, n, min(end, m.frames())-n, true)
+		next, filled = next+done, err == nil
+	}
+	if !filled {
+		m.fillFrame(w.scratch, n, t.page, t.write)
+		if next == n {
+			next++
+		}
+	}
+	m.fillAhead(w, next, end)
+	m.makeRoom(w.scratch)
+}
+
+// fillAhead makes frames [next, end) resident, which nobody has touched yet.
+func (m *served) fillAhead(w *worker, next, end int64) {
 	begin := time.Now()
-	for i := int64(1); i < count && n+i < m.frames(); i++ {
+	for next < min(end, m.frames()) {
 		// Who waits comes first, and a slow store is not read for long on mere
 		// suspicion.
 		if w.pool.queued.Load() > 0 || time.Since(begin) > maxAheadTime {
-			m.ahead.stopped(n + i)
-			break
+			m.ahead.stopped(next, end)
+			return
 		}
-		if m.fillAhead(w.scratch, n+i) != nil {
-			break
+		done, err := m.fillRun(w.scratch, next, min(end, m.frames())-next, false)
+		if err != nil {
+			return
 		}
+		next += done
 	}
-	m.makeRoom(w.scratch)
 }
 
 // fillFrame makes frame n resident, because page was touched, or poisons it.
@@ -60,39 +66,69 @@ func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
 	}
 }
 
-// fillAhead makes frame n resident before it is touched.
-func (m *served) fillAhead(buf []byte, n int64) error {
-	defer m.lock(n).Unlock()
-	if off, length := m.extent(n); m.complete(off, length) {
-		return nil
+// fillRun makes frames from n on resident, count at most and as many as maxRun
+// holds, in one piece. It says how many of them need no more care: another worker
+// that is at frame n will care for as many, unless this one is to wait for it.
+func (m *served) fillRun(buf []byte, n, count int64, wait bool) (int64, error) {
+	count = min(count, max(1, maxRun/m.FrameSize))
+	if mu := m.frameLock(n); wait {
+		mu.Lock()
+	} else if !mu.TryLock() {
+		return count, nil
 	}
-	m.table.head.ahead.Add(1)
-	return m.load(buf, n, false)
+	defer m.frameLock(n).Unlock()
+	off, length := m.extent(n)
+	if m.complete(off, length) {
+		m.uffd.Wake(m.addr(off), uintptr(length))
+		return 1, nil
+	}
+	if err := m.read(buf, n); err != nil {
+		return 0, err
+	}
+	done := int64(1)
+	for ; done < min(count, m.frames()-n); done++ {
+		// Waiting for a second lock could be for ever.
+		mu := m.frameLock(n + done)
+		if !mu.TryLock() {
+			break
+		}
+		defer mu.Unlock()
+		at, more := m.extent(n + done)
+		if m.complete(at, more) || m.read(buf[length:], n+done) != nil {
+			break
+		}
+		length += more
+	}
+	m.table.head.ahead.Add(uint64(done - 1))
+	return done, m.install(buf[:length], off, m.protection())
 }
 
 // load reads frame n and installs those of its pages that are absent. The caller
 // holds the frame's lock.
 func (m *served) load(buf []byte, n int64, write bool) error {
-	src, err := m.read(buf, n)
-	if err != nil {
+	if err := m.read(buf, n); err != nil {
 		return err
 	}
-	var flags uffd.CopyFlags
-	switch {
-	case write:
+	off, length := m.extent(n)
+	if write {
 		// The writer goes on at once, without a second fault.
 		m.table.dirty.set(n)
 		m.table.written.set(n)
-	case m.Tracked:
-		flags = uffd.CopyWP
+		return m.install(buf[:length], off, 0)
 	}
-	off, length := m.extent(n)
-	return m.install(src, off, length, flags)
+	return m.install(buf[:length], off, m.protection())
 }
 
-// read reads frame n from where its newest bytes lie outside the memory. The
-// result is buf or the zeros.
-func (m *served) read(buf []byte, n int64) ([]byte, error) {
+// protection is how pages are installed that nobody is about to write.
+func (m *served) protection() uffd.CopyFlags {
+	if m.Tracked {
+		return uffd.CopyWP
+	}
+	return 0
+}
+
+// read reads frame n into buf from where its newest bytes lie outside the memory.
+func (m *served) read(buf []byte, n int64) error {
 	if m.table.spilled.get(n) {
 		return m.readSpilled(buf, n)
 	}
@@ -100,22 +136,23 @@ func (m *served) read(buf []byte, n int64) ([]byte, error) {
 	buf = buf[:m.FrameSize]
 	zero, err := m.source.ReadFrame(n, buf)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m.table.head.loaded.Add(1)
 	if zero {
+		clear(buf)
 		m.table.head.zeros.Add(1)
-		return zeros()[:m.FrameSize], nil
+		return nil
 	}
 	m.loadTime.Store((m.loadTime.Load()*7 + elapsed(begin)) / 8)
-	return buf, nil
+	return nil
 }
 
-// install copies src to the absent pages of [off, off+length) and wakes those who
-// wait for them.
-func (m *served) install(src []byte, off, length int64, flags uffd.CopyFlags) error {
+// install copies src to those pages from off on that are absent, and wakes those
+// who wait for them.
+func (m *served) install(src []byte, off int64, flags uffd.CopyFlags) error {
 	for tries := 0; ; tries++ {
-		err := m.uffd.Fill(m.addr(off), address(src), uintptr(length), flags)
+		err := m.uffd.Fill(m.addr(off), address(src), uintptr(len(src)), flags)
 		switch {
 		case err == unix.ENOENT || err == unix.ESRCH || errors.Is(err, os.ErrClosed):
 			return nil // The program has unmapped it, or is gone.
@@ -170,7 +207,7 @@ func (m *served) prefetch(ranges []Range) error {
 		}
 	}
 	return m.inParallel(frames, func(buf []byte, n int64) error {
-		err := m.fillAhead(buf, n)
+		_, err := m.fillRun(buf, n, 1, true)
 		m.makeRoom(buf)
 		return err
 	})

@@ -3,7 +3,6 @@ package uffdmap
 import (
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,8 +13,6 @@ import (
 type keeper struct {
 	p     *pager
 	tells chan tell
-
-	starting sync.Mutex // held while a standby is started and its pid told
 }
 
 // A tell is a message for the standby. done is closed when the standby, or its
@@ -34,9 +31,6 @@ func (k *keeper) tell(m message) {
 	k.tells <- t
 	<-t.done
 }
-
-// stop makes the keeper start no standby any more.
-func (k *keeper) stop() { k.starting.Lock() }
 
 // run replaces the standby whenever it ends.
 func (k *keeper) run() {
@@ -76,19 +70,17 @@ func (k *keeper) wait(open []tell, d time.Duration) []tell {
 
 // start starts a standby and tells the program of it.
 func (k *keeper) start() (*conn, error) {
-	k.starting.Lock()
-	defer k.starting.Unlock()
 	mine, its, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(its)
-	pid, err := startHelper("/proc/self/exe", roleStandby, true, k.p.program.fd, its)
+	_, err = startHelper("/proc/self/exe", roleStandby, k.p.program.fd, its)
 	if err != nil {
 		unix.Close(mine)
 		return nil, err
 	}
-	k.p.program.send(message{Verb: verbHello, Version: protocol, Pager: os.Getpid(), Standby: pid})
+	k.p.program.send(message{Verb: verbHello, Version: protocol, Pager: os.Getpid()})
 	return &conn{fd: mine}, nil
 }
 

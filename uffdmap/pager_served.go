@@ -118,7 +118,7 @@ func openServed(h holding) (*served, error) {
 	}
 	m.uffd = uffd.FromFd(h.fds[fdUffd], m.Features)
 	m.table.restoreDirty()
-	m.ahead.reset(m.windowBytes() / m.FrameSize)
+	m.ahead.reset(m.FrameSize, m.windowBytes())
 	if err := m.openSource(); err != nil {
 		m.broken = err
 		m.source = brokenSource{m.Size, int(m.FrameSize), err}
@@ -207,9 +207,13 @@ func (m *served) close(clean bool) error {
 
 // lock locks frame n: its presence, its protection and its bits.
 func (m *served) lock(n int64) *sync.Mutex {
-	mu := &m.frameLocks[n%int64(len(m.frameLocks))]
+	mu := m.frameLock(n)
 	mu.Lock()
 	return mu
+}
+
+func (m *served) frameLock(n int64) *sync.Mutex {
+	return &m.frameLocks[n%int64(len(m.frameLocks))]
 }
 
 // present says whether the page at off is in memory. A page that was swapped out
@@ -219,10 +223,15 @@ func (m *served) present(off int64) bool {
 	return err == nil && data == off
 }
 
-// complete says whether all of [off, off+length) is in memory.
+// complete says whether all pages of [off, off+length) are in memory. It asks for
+// each, because SEEK_HOLE would walk on to the next hole, however far that is.
 func (m *served) complete(off, length int64) bool {
-	hole, err := unix.Seek(m.memory, off, unix.SEEK_HOLE)
-	return err == nil && hole >= off+length && m.present(off)
+	for page := off; page < off+length; page += pageSize {
+		if !m.present(page) {
+			return false
+		}
+	}
+	return true
 }
 
 // slow says that loading a frame takes longer than waking another thread.

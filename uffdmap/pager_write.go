@@ -128,34 +128,29 @@ func (m *served) committed(n int64) {
 func (m *served) capture(buf []byte, n int64) ([]byte, error) {
 	off, length := m.extent(n)
 	buf = buf[:length]
-	if !m.complete(off, length) {
-		base, err := m.read(buf[:cap(buf)], n)
-		if err != nil {
+	if m.complete(off, length) {
+		return buf, m.readMemory(buf, off)
+	}
+	if err := m.read(buf[:cap(buf)], n); err != nil {
+		return nil, err
+	}
+	for at := int64(0); at < length; at += pageSize {
+		if !m.present(off + at) {
+			continue
+		}
+		if err := m.readMemory(buf[at:at+pageSize], off+at); err != nil {
 			return nil, err
 		}
-		if &base[0] != &buf[0] {
-			copy(buf, base)
-		}
-	}
-	for at := off; at < off+length; {
-		data, err := unix.Seek(m.memory, at, unix.SEEK_DATA)
-		if err == unix.ENXIO || err == nil && data >= off+length {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("find pages of frame %d: %w", n, err)
-		}
-		hole, err := unix.Seek(m.memory, data, unix.SEEK_HOLE)
-		if err != nil {
-			return nil, fmt.Errorf("find pages of frame %d: %w", n, err)
-		}
-		hole = min(hole, off+length)
-		if err := preadFull(m.memory, buf[data-off:hole-off], data); err != nil {
-			return nil, fmt.Errorf("read frame %d: %w", n, err)
-		}
-		at = hole
 	}
 	return buf, nil
+}
+
+// readMemory copies present pages from off on to p.
+func (m *served) readMemory(p []byte, off int64) error {
+	if err := preadFull(m.memory, p, off); err != nil {
+		return fmt.Errorf("read memory at %#x: %w", off, err)
+	}
+	return nil
 }
 
 func preadFull(fd int, p []byte, off int64) error {

@@ -260,8 +260,8 @@ func killStorm(t *testing.T, role string, limit int64, procs int) {
 		t.Fatalf("%v after %d kills of the %s\n%s", err, kills, role, out.String())
 	}
 	t.Logf("%d kills of the %s: %s", kills, role, out.String())
-	if kills < 20 {
-		t.Errorf("only %d kills", kills)
+	if kills == 0 {
+		t.Error("nothing was killed")
 	}
 	want, err := os.ReadFile(plain)
 	if err != nil {

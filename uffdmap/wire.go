@@ -30,7 +30,7 @@ const (
 
 	// From the pager to the program.
 	verbReply verb = "reply" // Seq is done, or failed with Err
-	verbHello verb = "hello" // the helpers are the processes Pager and Standby
+	verbHello verb = "hello" // Pager is the pager, and has started a standby
 
 	// From the program to its first pager, and from the pager to its standby.
 	verbWelcome verb = "welcome" // pidfds: the program's, and to a standby the pager's
@@ -50,8 +50,7 @@ type message struct {
 	Spec    *spec      `json:",omitempty"`
 	Ranges  []Range    `json:",omitempty"`
 	Err     *wireError `json:",omitempty"`
-	Pager   int        `json:",omitempty"` // process ids
-	Standby int        `json:",omitempty"`
+	Pager   int        `json:",omitempty"` // process id
 
 	fds []int // descriptors that travel with it; the receiver owns them
 }
