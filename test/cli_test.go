@@ -74,6 +74,14 @@ func TestBadUsage(t *testing.T) {
 	}
 }
 
+// An empty argument, as from an unset variable, does not mean the working folder.
+func TestEmptyArgument(t *testing.T) {
+	dir := t.TempDir()
+	for _, args := range [][]string{{"mount", "", "mnt"}, {"mount", ".", ""}, {"umount", ""}, {"pack", "", "x.lazy"}, {"check", ""}} {
+		fails(t, dir, 2, "lazyfs "+args[0]+": an argument is empty: usage is lazyfs "+args[0]+" [flags] ", args...)
+	}
+}
+
 // What can't be done gives exit code 3 and one line: command, what, cause.
 func TestFailures(t *testing.T) {
 	dir := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -67,6 +68,10 @@ func (c command) run(ctx context.Context, args []string) error {
 	}
 	if n := f.NArg(); n < c.min || c.max >= 0 && n > c.max {
 		return usagef("%s given: usage is lazyfs %s [flags] %s", count(n, "argument"), c.name, c.args[0])
+	}
+	// An empty path would mean the working folder to some functions.
+	if slices.Contains(f.Args(), "") {
+		return usagef("an argument is empty: usage is lazyfs %s [flags] %s", c.name, c.args[0])
 	}
 	return act(ctx, f.Args())
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -167,44 +166,6 @@ func (p *packer) packInto(ctx context.Context, f *os.File, r io.Reader, jobs int
 	p.data.Add(info.DataSize)
 	p.disk.Add(info.DiskSize)
 	return nil
-}
-
-// packFolder packs each file of a folder.
-func (p *packer) packFolder(ctx context.Context, src, dst string) error {
-	t, err := readTree(src)
-	if err != nil {
-		return err
-	}
-	bar := newProgress(*p.quiet, src)
-	defer bar.end()
-	m := mirror{
-		src: src, dst: dst, jobs: p.jobs,
-		plan: func(rel string) (string, bool, error) {
-			name, err := storeName(filepath.Base(rel))
-			return filepath.Join(filepath.Dir(rel), name), true, err
-		},
-		convert: func(ctx context.Context, from string, e treeEntry, jobs int) error {
-			done := p.plain.Load()
-			report := func(plain, _ int64) { bar.report(done+plain, t.bytes) }
-			return p.packFile(ctx, from, e.to, jobs, report)
-		},
-	}
-	return m.run(ctx, t)
-}
-
-// packFile packs the file from into the new file to.
-func (p *packer) packFile(ctx context.Context, from, to string, jobs int, report func(plain, stored int64)) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
-	return p.packInto(ctx, dst, src, jobs, report)
 }
 
 // summary tells what was packed.
