@@ -157,7 +157,7 @@ func (s *Store) compressInline(plain []byte, size int64) (inlineFrame, error) {
 // logIsFull reports whether the commit at hand would make the log too long.
 func (s *Store) logIsFull() bool {
 	ops := len(s.changed) + len(s.cleared)
-	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks
+	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks || len(s.leaves) > maxLogLeaves
 }
 
 // appendLog writes the changes as a commit record.

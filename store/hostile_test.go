@@ -506,3 +506,69 @@ func TestCheckBehindEnd(t *testing.T) {
 		}
 	}
 }
+
+// Opening takes memory in proportion to what the log may concern at most,
+// whatever frames a log of the greatest length names.
+func TestWideHostileLog(t *testing.T) {
+	f := newForge()
+	f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")))
+	var blocks []logBlock
+	for i := range int64(maxLogBlocks) {
+		l := logBlock{gen: 4 + uint64(i), size: MaxSize, end: true}
+		for j := range int64(opsPerBlock) {
+			l.ops = append(l.ops, logOp{opSet, (i*opsPerBlock + j) << (2 * fanoutBits), entry{info: uint64(kindZero) << 32}})
+		}
+		blocks = append(blocks, l)
+	}
+	s, err := openImage(f.log(blocks...).image())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := uint64(3 + maxLogLeaves/opsPerBlock); s.Generation() != want {
+		t.Errorf("opens as generation %d, want %d", s.Generation(), want)
+	}
+}
+
+// A writer keeps its log within the bounds that a reader sets: what was synced is
+// there after a kill, however many leaves of the index it concerns.
+func TestWideLog(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: 4 << 10, DirtyBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const stride = fanout << 12
+	for i := range int64(maxLogLeaves + 10) {
+		mustWrite(t, s, fmt.Appendf(nil, "leaf %d", i), i*stride)
+		// The first commit is near the bound, the others pass it one by one.
+		if i >= maxLogLeaves-5 {
+			if err := s.Sync(); err != nil {
+				t.Fatal(err)
+			}
+			r, err := openImage(d.now)
+			if err != nil || r.Generation() != s.Generation() {
+				t.Fatalf("after leaf %d: opens as generation %d, %v, want %d", i, r.Generation(), err, s.Generation())
+			}
+		}
+	}
+}
+
+// A file that ends before its superblock says is refused when it is opened, also
+// where nothing that opening reads is missing.
+func TestCutBehindRoot(t *testing.T) {
+	f := newForge()
+	f.b = append(f.b, make([]byte, frameHeadLen+entryLen)...)
+	e := f.frame(kindLZ4, 0, text(4096, "fine "))
+	n := newForge()
+	f.root(0, n.node(0, 0, e), 4096)
+	copy(f.b[dataStart:], n.b[dataStart:])
+	image := f.image()
+	if s, err := openImage(image); err != nil || len(checked(t, s)) > 0 {
+		t.Fatalf("whole: %v", err)
+	}
+	for n := e.off(); n < int64(len(image)); n++ {
+		if _, err := openImage(image[:n:n]); !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut to %#x bytes of %#x: open gives %v, want ErrDamaged", n, len(image), err)
+		}
+	}
+}

@@ -16,6 +16,7 @@ const (
 	logOpLen     = 24
 	opsPerBlock  = (logBlockLen - logHeadLen) / logOpLen
 	maxLogBlocks = 1024       // a checkpoint comes before the log is longer
+	maxLogLeaves = 2048       // or sets frames of more leaves, which bounds the memory that opening takes
 	logMagic     = 0x676c5a4c // "LZlg"
 	logFlagEnd   = 1          // the last block of its commit
 )
@@ -107,6 +108,17 @@ func decodeLogBlock(b []byte, seed uint64, idSum uint32) (logBlock, bool) {
 	return l, true
 }
 
+// leaves adds the leaves of which the block sets frames to seen, and reports
+// whether a log may set frames of so many.
+func (l *logBlock) leaves(seen map[int64]struct{}) bool {
+	for _, op := range l.ops {
+		if op.code == opSet {
+			seen[op.frame>>fanoutBits] = struct{}{}
+		}
+	}
+	return len(seen) <= maxLogLeaves
+}
+
 // A commit is one generation read from the log.
 type commit struct {
 	gen     uint64
@@ -133,13 +145,14 @@ func readLog(d disk, sb *superblock, idSum uint32) ([]commit, error) {
 		at      = sb.logOff
 		seed    = sb.logSeed
 		gen     = sb.gen
+		leaves  = map[int64]struct{}{}
 	)
 	for n := 0; n < maxLogBlocks && at+logBlockLen <= fileSize; n++ {
 		if _, err := d.ReadAt(b[:], at); err != nil {
 			return nil, readError(err, "log", at)
 		}
 		l, ok := decodeLogBlock(b[:], seed, idSum)
-		if !ok || l.gen != gen+1 || l.gen > maxGeneration {
+		if !ok || l.gen != gen+1 || l.gen > maxGeneration || !l.leaves(leaves) {
 			break
 		}
 		c.ops = append(c.ops, l.ops...)

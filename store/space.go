@@ -113,6 +113,7 @@ func (s *Store) setEntry(frame int64, e entry) error {
 	s.release(frame, old)
 	if s.changed != nil {
 		s.changed[frame] = struct{}{}
+		s.leaves[frame>>fanoutBits] = struct{}{}
 	}
 	return nil
 }
