@@ -1,14 +1,12 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -253,113 +251,6 @@ func TestOverlappingExtents(t *testing.T) {
 	}
 }
 
-// A log whose blocks say what none can is a log that ends there: the store opens
-// with the generation before.
-func TestHostileLogs(t *testing.T) {
-	end := func(l logBlock) logBlock { l.gen, l.size, l.end = 4, 8192, true; return l }
-	set := func(e entry) logBlock { return end(logBlock{ops: []logOp{{opSet, 1, e}}}) }
-	many := make([]logOp, opsPerBlock)
-	for i := range many {
-		many[i] = logOp{opSet, int64(i), entry{info: uint64(kindZero) << 32}}
-	}
-	torn := newEntry(dataStart, 100, kindLZ4, 4096, 0)
-	for name, blocks := range map[string][]logBlock{
-		"points to itself":          {{gen: 4, seed: forgeSeed, nextSeed: forgeSeed, next: -1, ops: many}},
-		"ends and points to itself": {end(logBlock{seed: forgeSeed, nextSeed: forgeSeed, next: -1}), {gen: 9}},
-		"next in the first block":   {end(logBlock{next: 8})},
-		"next negative":             {end(logBlock{next: math.MinInt64})},
-		"next far away":             {end(logBlock{next: math.MaxInt64 - 7})},
-		"next odd":                  {end(logBlock{next: dataStart + 1})},
-		"generation skipped":        {{gen: 5, size: 8192, end: true}},
-		"generation repeated":       {{gen: 3, size: 8192, end: true}},
-		"generation differs":        {{gen: 4, size: 8192}, {gen: 5, size: 8192, end: true}},
-		"other seed":                {end(logBlock{seed: 99})},
-		"never ends":                {{gen: 4, size: 8192, ops: many}, {gen: 4, size: 8192, ops: many}},
-		"negative size":             {{gen: 4, size: -1, end: true}},
-		"size too large":            {{gen: 4, size: MaxSize + 1, end: true}},
-		"unknown operation":         {end(logBlock{ops: []logOp{{7, 0, entry{}}}})},
-		"clears too much":           {end(logBlock{ops: []logOp{{opClear, 1, entry{place: 1 << 48}}}})},
-		"clears less than nothing":  {end(logBlock{ops: []logOp{{opClear, 1, entry{place: math.MaxUint64}}}})},
-		"sets a node":               {set(newEntry(dataStart, 100, kindNode, 100, 0))},
-		"sets kind 9":               {set(entry{info: uint64(kindInline) << 32})},
-		"sets kind 9 with place":    {set(newEntry(dataStart, 100, kindInline, 100, 0))},
-		"sets a long frame":         {set(newEntry(dataStart, 100, kindLZ4, 1<<20, 0))},
-		"sets a frame not there":    {set(torn)},
-		"sets one behind the file":  {set(newEntry(1<<46, 100, kindLZ4, 4096, 0))},
-		"sets one in the first":     {set(newEntry(8, 100, kindLZ4, 4096, 0))},
-		"believes itself durable":   {{gen: 4, size: 8192, end: true, durable: 99, ops: []logOp{{opSet, 1, torn}}}},
-	} {
-		f := newForge()
-		f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")))
-		for i := range blocks {
-			if blocks[i].next == -1 {
-				blocks[i].next = int64(len(f.b))
-			}
-		}
-		image := f.log(blocks...).image()
-		s, err := openImage(image)
-		if err != nil {
-			t.Errorf("%s: open: %v", name, err)
-			continue
-		}
-		wantGen := uint64(3)
-		switch name {
-		case "ends and points to itself":
-			wantGen = 4
-		case "believes itself durable":
-			wantGen = 4
-			if _, err := s.ReadAt(make([]byte, 10), 4096); !errors.Is(err, ErrDamaged) {
-				t.Errorf("%s: read of its frame: %v, want ErrDamaged", name, err)
-			}
-		}
-		if s.Generation() != wantGen {
-			t.Errorf("%s: opens as generation %d, want %d", name, s.Generation(), wantGen)
-		}
-		got := make([]byte, 4096)
-		if _, err := s.ReadAt(got, 0); err != nil || !bytes.Equal(got, text(4096, "fine ")) {
-			t.Errorf("%s: frame 0 reads back wrong: %v", name, err)
-		}
-		useStore(t, name, s)
-		if s, err = openDisk(&simDisk{now: image}, nil, Options{Writable: true}); err == nil {
-			changeStore(t, name, s)
-		}
-	}
-}
-
-// A log of the greatest length with the worst operations opens in seconds.
-func TestLongHostileLog(t *testing.T) {
-	f := newForge()
-	f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")))
-	var blocks []logBlock
-	n := int64(0)
-	for i := range maxLogBlocks {
-		l := logBlock{gen: 4 + uint64(i), size: MaxSize, end: true}
-		for range opsPerBlock {
-			// The first half sets frames that the second half never clears.
-			op := logOp{opSet, n, entry{info: uint64(kindZero) << 32}}
-			if i >= maxLogBlocks/2 {
-				op = logOp{opClear, 1 << 40, entry{place: 1 << 40}}
-			}
-			l.ops = append(l.ops, op)
-			n++
-		}
-		blocks = append(blocks, l)
-	}
-	blocks[maxLogBlocks-1].ops[0] = logOp{opSet, 1, newEntry(dataStart, 100, kindLZ4, 4096, 0)}
-	image := f.log(blocks...).image()
-	start := time.Now()
-	s, err := openImage(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("open takes %v", took)
-	}
-	if want := uint64(3 + maxLogBlocks - 1); s.Generation() != want {
-		t.Errorf("opens as generation %d, want %d: the last one is not whole", s.Generation(), want)
-	}
-}
-
 // Offsets and sizes near the ends of their ranges give errors, never panics, and
 // leave the store as it was.
 func TestExtremeOffsets(t *testing.T) {
@@ -450,47 +341,6 @@ func TestIndexMemory(t *testing.T) {
 	}
 }
 
-// An index that grows by several levels at once, as in a sparse store, goes on
-// naming the nodes it had: after a kill the log is replayed, and a writer that
-// took their space for free would panic or overwrite them.
-func TestReplayGrownIndex(t *testing.T) {
-	d := &simDisk{}
-	s, err := createDisk(d, nil, CreateOptions{FrameSize: 4 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := text(1500*4096, "old ")
-	mustWrite(t, s, old, 0)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if s, err = openDisk(d, nil, Options{Writable: true}); err != nil {
-		t.Fatal(err)
-	}
-	mustWrite(t, s, []byte("far"), 1<<50)
-	if err := s.Sync(); err != nil || len(s.logBlocks) == 0 {
-		t.Fatalf("sync: %v, %d log blocks, want some to replay", err, len(s.logBlocks))
-	}
-	// Killed here.
-	if s, err = openDisk(&simDisk{now: bytes.Clone(d.now)}, nil, Options{Writable: true}); err != nil {
-		t.Fatal(err)
-	}
-	mustWrite(t, s, text(400*4096, "new "), 1<<40)
-	if err := s.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.spaceFault(); err != nil {
-		t.Error(err)
-	}
-	if d := checked(t, s); len(d) > 0 {
-		t.Errorf("check finds %v", d)
-	}
-	got := make([]byte, len(old))
-	if _, err := s.ReadAt(got, 0); err != nil || !bytes.Equal(got, old) {
-		t.Errorf("old bytes read back wrong: %v", err)
-	}
-}
-
 // What a store holds behind its end would show when it grows: Check reports it.
 func TestCheckBehindEnd(t *testing.T) {
 	for _, size := range []int64{4096, 4097, 8191} {
@@ -503,52 +353,6 @@ func TestCheckBehindEnd(t *testing.T) {
 		}
 		if d := checked(t, s); len(d) != 1 || d[0].Part != "frame 1" {
 			t.Errorf("size %d: check finds %v, want that frame 1 is too long", size, d)
-		}
-	}
-}
-
-// Opening takes memory in proportion to what the log may concern at most,
-// whatever frames a log of the greatest length names.
-func TestWideHostileLog(t *testing.T) {
-	f := newForge()
-	f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")))
-	var blocks []logBlock
-	for i := range int64(maxLogBlocks) {
-		l := logBlock{gen: 4 + uint64(i), size: MaxSize, end: true}
-		for j := range int64(opsPerBlock) {
-			l.ops = append(l.ops, logOp{opSet, (i*opsPerBlock + j) << (2 * fanoutBits), entry{info: uint64(kindZero) << 32}})
-		}
-		blocks = append(blocks, l)
-	}
-	s, err := openImage(f.log(blocks...).image())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := uint64(3 + maxLogLeaves/opsPerBlock); s.Generation() != want {
-		t.Errorf("opens as generation %d, want %d", s.Generation(), want)
-	}
-}
-
-// A writer keeps its log within the bounds that a reader sets: what was synced is
-// there after a kill, however many leaves of the index it concerns.
-func TestWideLog(t *testing.T) {
-	d := &simDisk{}
-	s, err := createDisk(d, nil, CreateOptions{FrameSize: 4 << 10, DirtyBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const stride = fanout << 12
-	for i := range int64(maxLogLeaves + 10) {
-		mustWrite(t, s, fmt.Appendf(nil, "leaf %d", i), i*stride)
-		// The first commit is near the bound, the others pass it one by one.
-		if i >= maxLogLeaves-5 {
-			if err := s.Sync(); err != nil {
-				t.Fatal(err)
-			}
-			r, err := openImage(d.now)
-			if err != nil || r.Generation() != s.Generation() {
-				t.Fatalf("after leaf %d: opens as generation %d, %v, want %d", i, r.Generation(), err, s.Generation())
-			}
 		}
 	}
 }
