@@ -168,6 +168,13 @@ func (f *file) commit() error {
 	return err
 }
 
+// committed tells whether nothing was written since the last commit.
+func (f *file) committed() bool {
+	f.times.Lock()
+	defer f.times.Unlock()
+	return !f.uncommitted
+}
+
 // sync makes what was written survive a loss of power, and reports an earlier
 // failure of a sync in the background once.
 func (f *file) sync() error {

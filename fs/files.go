@@ -82,23 +82,22 @@ func (t *files) add(f *file) (*file, error) {
 	return f, nil
 }
 
-// release gives back one reference. With the last one a file is closed, unless it
-// has to be synced first: then it waits for run.
+// release gives back one reference. With the last one a file is committed, and
+// closed unless it has to be synced first: then it waits for run.
 func (t *files) release(f *file) {
-	t.mu.Lock()
-	f.refs--
-	last := f.refs == 0
-	if last {
-		t.waiting++
+	ready := func() bool { return false }
+	left := t.leave(f, ready)
+	for ; left < 0; left = t.leave(f, ready) {
+		ready = f.committed
+		if err := f.commit(); err != nil {
+			f.fail(err)
+			ready = func() bool { return true }
+		}
+		f.settle()
 	}
-	t.mu.Unlock()
-	if !last {
+	if left > 0 {
 		return
 	}
-	if err := f.commit(); err != nil {
-		f.fail(err)
-	}
-	f.settle()
 	f.times.Lock()
 	wait := !f.since.IsZero() && !f.gone
 	f.times.Unlock()
@@ -107,13 +106,29 @@ func (t *files) release(f *file) {
 	}
 }
 
+// leave gives back one reference and returns how many are left. It keeps the last
+// one and returns -1 when that is not ready to go: as long as it is there, run does
+// not close the file.
+func (t *files) leave(f *file, ready func() bool) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f.refs == 1 && !ready() {
+		return -1
+	}
+	if f.refs--; f.refs == 0 {
+		t.waiting++
+	}
+	return f.refs
+}
+
 func (t *files) isClosed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.closed
 }
 
-// close closes f if nobody uses it: durably, unless it has no name left. Whoever opens the inode again meanwhile waits for the end of that.
+// close closes f if nobody uses it: durably, unless it has no name left. Whoever
+// opens the inode again meanwhile waits for the end of that.
 func (t *files) close(f *file) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

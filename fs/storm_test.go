@@ -19,7 +19,7 @@ import (
 // (Under the race detector the daemon runs under it, too.)
 func TestStorm(t *testing.T) {
 	back := t.TempDir()
-	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: 20 * time.Millisecond})
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: time.Millisecond})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	for i := range 2 {
