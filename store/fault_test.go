@@ -40,7 +40,6 @@ type faultHarness struct {
 	at     int // the operation that fails
 	fault  error
 	hit    bool
-	synced bool // the operation was a Datasync
 	r      *rand.Rand
 	d      *simDisk
 	s      *Store
