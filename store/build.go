@@ -87,13 +87,10 @@ func (w *builder) append(t *batch) error {
 func (w *builder) finish(size int64) (Info, error) {
 	s := w.s
 	s.size = size
-	if s.changed == nil {
-		if err := s.checkpoint(true, size); err != nil {
-			return Info{}, err
-		}
-		s.changed = map[int64]struct{}{}
+	if err := s.checkpoint(true, size); err != nil {
+		return Info{}, err
 	}
-	s.changes = len(s.dirty) > 0
+	s.changed, s.changes = map[int64]struct{}{}, false
 	if err := s.finish(); err != nil {
 		return Info{}, err
 	}

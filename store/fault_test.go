@@ -36,16 +36,16 @@ func TestFaults(t *testing.T) {
 }
 
 type faultHarness struct {
-	t      *testing.T
-	at     int // the operation that fails
-	fault  error
-	hit    bool
-	r      *rand.Rand
-	d      *simDisk
-	s      *Store
-	log    []string
-	want   []byte
-	safe   []byte // what the last completed Sync held
+	t     *testing.T
+	at    int // the operation that fails
+	fault error
+	hit   bool
+	r     *rand.Rand
+	d     *simDisk
+	s     *Store
+	log   []string
+	want  []byte
+	safe  []byte // what the last completed Sync held
 }
 
 // run reports whether the operation to fail came.

@@ -108,15 +108,22 @@ func (p *packer) run(ctx context.Context) (size int64, err error) {
 	return size, g.Wait()
 }
 
-// packSmall packs what may fit into the superblock.
+// packSmall packs one frame at most, into the superblock if it fits there.
 func (p *packer) packSmall(job *packJob) (int64, error) {
-	size := job.off + int64(job.n)
+	s, plain, size := p.w.s, job.plain.b[:job.n], job.off+int64(job.n)
 	if size == 0 {
 		return 0, nil
 	}
-	p.w.s.changed = map[int64]struct{}{} // A change like any other.
-	_, err := p.w.s.WriteAt(job.plain.b[:job.n], job.off)
-	return size, err
+	inline, err := s.compressInline(plain, size)
+	if err != nil || inline.data != nil {
+		s.inline = inline
+		return size, err
+	}
+	t := &batch{}
+	if err := s.compressBatch(t, plain, job.off); err != nil {
+		return 0, err
+	}
+	return size, p.w.append(t)
 }
 
 // feed reads chunks until the end, and returns the plain size.
