@@ -156,6 +156,8 @@ func (s *Store) compressInline(plain []byte, size int64) (inlineFrame, error) {
 
 // logIsFull reports whether the commit at hand would make the log too long.
 func (s *Store) logIsFull() bool {
+	s.mu.RLock() // Writers note leaves meanwhile.
+	defer s.mu.RUnlock()
 	ops := len(s.changed) + len(s.cleared)
 	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks || len(s.leaves) > maxLogLeaves
 }
