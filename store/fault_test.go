@@ -18,7 +18,11 @@ import (
 // makes all of it durable, unless a Datasync failed: then no later Sync pretends
 // otherwise, and the store opens again with what was durable, or newer.
 func TestFaults(t *testing.T) {
-	for i := range 20 {
+	seeds := 20
+	if testing.Short() {
+		seeds = 4
+	}
+	for i := range seeds {
 		fault := []error{unix.EIO, unix.ENOSPC}[i%2]
 		seed := rand.Uint64()
 		if v := os.Getenv("LAZYFS_SEED"); v != "" {

@@ -27,7 +27,7 @@ func TestModel(t *testing.T) {
 				t.Logf("seed %d", seed)
 				m := newModel(t, rand.New(rand.NewPCG(seed, 0)), CreateOptions{
 					Codec: id, FrameSize: frameSize, DirtyBytes: 8 * int64(frameSize)})
-				for range 400 {
+				for range modelSteps(frameSize) {
 					m.step()
 					if err := m.s.spaceFault(); err != nil {
 						m.fail("%v", err)
@@ -36,6 +36,19 @@ func TestModel(t *testing.T) {
 			})
 		}
 	}
+}
+
+// modelSteps is how long a sequence is: large frames take their time.
+func modelSteps(frameSize int) int {
+	switch {
+	case os.Getenv("LAZYFS_LONG") != "":
+		return 4000
+	case frameSize < 1<<20:
+		return 400
+	case testing.Short():
+		return 20
+	}
+	return 100
 }
 
 // model is a store beside the bytes that it should have.
