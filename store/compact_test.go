@@ -250,7 +250,7 @@ func TestCompactBesideWriters(t *testing.T) {
 			}
 		})
 	}
-	for i := range 6 {
+	for i := range 4 {
 		o := CompactOptions{}
 		if i%3 == 2 {
 			o.Codec = []codec.ID{codec.Zstd, codec.LZ4}[i%2]

@@ -1,0 +1,318 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// A visit receives what the index says, or the scan where it is lost, in order of
+// frame numbers.
+type visit struct {
+	// frame receives each frame that is no hole.
+	frame func(p piece) error
+	// blank receives frames of which nothing was found, though they may have been
+	// there: cause says why that is not known.
+	blank func(from, to int64, cause string) error
+}
+
+// survey walks the index a first time, to see what is lost and how far the scan
+// makes up for it.
+func (r *salvage) survey() error {
+	err := r.walkAll(visit{
+		frame: func(p piece) error {
+			r.last = p
+			if p.kind != kindZero {
+				r.frames++
+				r.stored += p.entry().extent().len
+			}
+			return nil
+		},
+		blank: func(int64, int64, string) error { return nil },
+	})
+	if err != nil {
+		return err
+	}
+	r.exact = r.known && r.frames == r.sb.frames && r.stored == r.sb.stored
+	if !r.known {
+		r.guessSize()
+	}
+	return nil
+}
+
+// guessSize takes the plain size from the last frame.
+func (r *salvage) guessSize() {
+	for _, p := range r.set {
+		if p.number >= r.last.number {
+			r.last = p
+		}
+	}
+	plain := r.sb.frameSize()
+	if r.last.kind.isFrame() {
+		if n, err := r.read(r.last, make([]byte, MaxFrameSize)); err == nil {
+			plain = min(n, plain)
+		}
+	}
+	r.size = r.last.number<<r.sb.frameShift + int64(plain)
+	r.lose(Loss{Kept: true, Cause: fmt.Sprintf("superblocks are lost: frames of %d bytes, and %d bytes of plain data, "+
+		"are a guess from the frames that were found", r.sb.frameSize(), r.size)})
+}
+
+func (r *salvage) walkAll(v visit) error {
+	if r.sb.depth == 0 {
+		return nil
+	}
+	if r.sb.root != (entry{}) {
+		return r.walk(v, indexed(0, r.sb.root), int(r.sb.depth)-1)
+	}
+	return r.walkLost(v, int(r.sb.depth)-1, 0, "index is lost")
+}
+
+// walk visits what lies below the node p. What a node says that was found by a
+// scan is as good as what a scan says.
+func (r *salvage) walk(v visit, p piece, level int) error {
+	if r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
+	}
+	entries, err := r.readNode(p, level)
+	if err != nil {
+		return r.walkLost(v, level, p.number, fmt.Sprintf("index node at offset %#x: %s", p.off, causeOf(err)))
+	}
+	for i := range int64(fanout) {
+		at := p.number + i<<(level*fanoutBits)
+		kid := piece{}
+		if i < int64(len(entries)) && entries[i] != (entry{}) {
+			kid = indexed(at, entries[i])
+			kid.scanned = p.scanned
+		}
+		switch {
+		case kid.kind == kindHole && p.scanned:
+			err = v.blank(at, at+1<<(level*fanoutBits), "index is lost: this may have been no hole")
+		case kid.kind == kindHole:
+		case level > 0:
+			err = r.walk(v, kid, level-1)
+		default:
+			err = v.frame(kid)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *salvage) readNode(p piece, level int) ([]entry, error) {
+	x := index{shift: r.sb.frameShift}
+	if p.kind != kindNode+kind(level) || p.payload > fanout*entryLen || p.payload%entryLen != 0 {
+		return nil, damagef("index", p.off, "node is of kind %#x with %d bytes", uint8(p.kind), p.payload)
+	}
+	stored := make([]byte, frameHeadLen+p.payload)
+	if err := r.readStored(p, stored); err != nil {
+		return nil, err
+	}
+	entries := decodeNode(stored[frameHeadLen:])
+	for i, e := range entries {
+		if err := x.check(e, level, p.number+int64(i)<<(level*fanoutBits)); err != nil {
+			return nil, err
+		}
+	}
+	return entries, nil
+}
+
+// walkLost visits what a scan finds below a node that is lost: nodes of the next
+// level, or where there are none, frames.
+func (r *salvage) walkLost(v visit, level int, first int64, cause string) error {
+	if err := r.scan(); err != nil {
+		return err
+	}
+	if level == 0 {
+		return r.visitFound(v, first, first+fanout, cause)
+	}
+	blank := first
+	for i := range int64(fanout) {
+		from := first + i<<(level*fanoutBits)
+		to := from + 1<<(level*fanoutBits)
+		if !r.found.any(level-1, from, to) {
+			continue
+		}
+		err := v.blank(blank, from, cause)
+		if err != nil {
+			return err
+		}
+		blank = to
+		if p, ok := r.found.node(level-1, from); ok && !p.bad {
+			err = r.walk(v, p, level-1)
+		} else {
+			err = r.walkLost(v, level-1, from, cause)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return v.blank(blank, first+fanout<<(level*fanoutBits), cause)
+}
+
+// visitFound visits the frames that the scan found.
+func (r *salvage) visitFound(v visit, from, to int64, cause string) error {
+	cause += "; no frame was found there"
+	for i := r.found.frame(from); i < len(r.found.frames); i++ {
+		p := r.found.frames[i]
+		if p.number >= to {
+			break
+		}
+		if err := firstError(v.blank(from, p.number, cause), v.frame(p)); err != nil {
+			return err
+		}
+		from = p.number + 1
+	}
+	return v.blank(from, to, cause)
+}
+
+// copyPieces writes every frame that can be read into the new store, and reports
+// what is lost.
+func (r *salvage) copyPieces(w *builder) error {
+	c := &pieceCopier{r: r, w: w, t: &batch{},
+		plain: make([]byte, MaxFrameSize), stored: make([]byte, frameHeadLen+MaxFrameSize)}
+	c.later = slices.Sorted(maps.Keys(r.set))
+	err := r.walkAll(visit{
+		frame: func(p piece) error {
+			if err := c.setBefore(p.number); err != nil {
+				return err
+			}
+			if _, replaced := r.set[p.number]; replaced || r.clear.has(p.number) {
+				return nil
+			}
+			return c.copy(p)
+		},
+		blank: func(from, to int64, cause string) error {
+			if r.exact {
+				return nil
+			}
+			return c.blank(from, to, cause)
+		},
+	})
+	if err == nil {
+		err = c.setBefore(maxFrameNumber + 1)
+	}
+	return firstError(err, c.flush())
+}
+
+// A pieceCopier copies frames into a new store.
+type pieceCopier struct {
+	r      *salvage
+	w      *builder
+	t      *batch
+	plain  []byte
+	stored []byte
+	later  []int64 // frames of the log that are still to come
+}
+
+// setBefore copies the frames of the log below number n.
+func (c *pieceCopier) setBefore(n int64) error {
+	for len(c.later) > 0 && c.later[0] < n {
+		p := c.r.set[c.later[0]]
+		c.later = c.later[1:]
+		if err := c.copy(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blank reports frames of which nothing is known, but for those that the log
+// tells about.
+func (c *pieceCopier) blank(from, to int64, cause string) error {
+	to = min(to, (c.r.size+int64(c.r.sb.frameSize())-1)>>c.r.sb.frameShift)
+	for from < to {
+		if err := c.setBefore(from); err != nil {
+			return err
+		}
+		end := to
+		if len(c.later) > 0 {
+			end = min(to, c.later[0])
+		}
+		c.r.loseFrames(from, end, false, cause)
+		from = end + 1
+	}
+	return nil
+}
+
+// copy copies one frame, or reports its loss.
+func (c *pieceCopier) copy(p piece) error {
+	r := c.r
+	n := p.number
+	if n<<r.sb.frameShift >= r.size {
+		return nil
+	}
+	if p.kind == kindZero {
+		c.doubt(p)
+		c.t.add(n, nil, kindZero, 0, 0)
+		return c.flushFull(n)
+	}
+	stored := c.stored[:frameHeadLen+p.payload]
+	err := r.readStored(p, stored)
+	plain := 0
+	if err == nil {
+		plain, err = decodePiece(p, stored, c.plain)
+	}
+	if err == nil && plain > r.sb.frameSize() {
+		err = damagef("", p.off, "payload decodes to %d bytes, frames are %d", plain, r.sb.frameSize())
+	}
+	if err != nil {
+		r.loseFrames(n, n+1, false, fmt.Sprintf("frame at offset %#x: %s", p.off, causeOf(err)))
+		return nil
+	}
+	c.doubt(p)
+	sum := putFrameHead(stored, c.w.s.idSum, p.kind, n, c.w.s.gen+1)
+	c.t.add(n, stored, p.kind, plain, sum)
+	return c.flushFull(n)
+}
+
+// doubt reports a frame that may be older than the newest commit.
+func (c *pieceCopier) doubt(p piece) {
+	if r := c.r; p.scanned && !r.exact && p.gen < r.gen {
+		r.loseFrames(p.number, p.number+1, true, "index is lost: what a scan found may be older")
+	}
+}
+
+func (c *pieceCopier) flushFull(n int64) error {
+	if len(c.t.stored) < copyBatch && len(c.t.frames) < fanout {
+		return nil
+	}
+	c.r.tell(n << c.r.sb.frameShift)
+	return c.flush()
+}
+
+func (c *pieceCopier) flush() error {
+	if c.r.ctx.Err() != nil {
+		return context.Cause(c.r.ctx)
+	}
+	err := c.w.append(c.t)
+	c.t.stored, c.t.frames = c.t.stored[:0], c.t.frames[:0]
+	return err
+}
+
+// inlineFrame is frame 0 of a store that lies in its superblock.
+func (r *salvage) inlineFrame() inlineFrame {
+	f := inlineFrame{data: r.sb.inline, kind: r.sb.inlineKind, plain: r.sb.inlinePlain}
+	if f.data == nil {
+		return inlineFrame{}
+	}
+	n, err := decoders[f.kind].Decode(make([]byte, r.sb.frameSize()), f.data)
+	if err == nil && n == f.plain {
+		return f
+	}
+	r.loseFrames(0, 1, false, fmt.Sprintf("data in the superblock: it decodes to %d bytes, want %d: %v", n, f.plain, err))
+	return inlineFrame{}
+}
+
+// causeOf is what is wrong with a damaged part, without saying where.
+func causeOf(err error) string {
+	var d *DamageError
+	if errors.As(err, &d) {
+		return d.Detail
+	}
+	return err.Error()
+}
