@@ -27,7 +27,12 @@ var bodies = map[string]func(args []string) error{}
 func TestMain(m *testing.M) {
 	// The race detector makes every helper sleep a second before it ends.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
-	Main()
+	if stuck := os.Getenv(stuckEnv); stuck != "" {
+		wrapSource = func(s store.Source) store.Source { return stuckSource{s, stuck} }
+	}
+	if os.Getenv(noMainEnv) == "" || os.Getenv(helperEnv) != "" {
+		Main()
+	}
 	if name := os.Getenv(bodyEnv); name != "" {
 		if err := bodies[name](os.Args[1:]); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)

@@ -56,7 +56,8 @@ func (m *served) resident() int64 {
 // to be lifted, and finds its page absent then. A frame that some device pins
 // stays as it is.
 func (m *served) evict(buf []byte, n int64) error {
-	defer m.lock(n).Unlock()
+	m.locks.lock(n)
+	defer m.locks.unlock(n)
 	off, length := m.extent(n)
 	if m.Tracked {
 		if err := m.setProtected(n, true); err != nil {

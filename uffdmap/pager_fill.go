@@ -53,7 +53,8 @@ func (m *served) fillAhead(w *worker, next, end int64) {
 
 // fillFrame makes frame n resident, because page was touched, or poisons it.
 func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
-	defer m.lock(n).Unlock()
+	m.locks.lock(n)
+	defer m.locks.unlock(n)
 	off, length := m.extent(n)
 	if m.present(page) {
 		// Another worker was first. Its copy may have been cut short, or this
@@ -71,12 +72,12 @@ func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
 // that is at frame n will care for as many, unless this one is to wait for it.
 func (m *served) fillRun(buf []byte, n, count int64, wait bool) (int64, error) {
 	count = min(count, max(1, maxRun/m.FrameSize))
-	if mu := m.frameLock(n); wait {
-		mu.Lock()
-	} else if !mu.TryLock() {
+	if wait {
+		m.locks.lock(n)
+	} else if !m.locks.tryLock(n) {
 		return count, nil
 	}
-	defer m.frameLock(n).Unlock()
+	defer m.locks.unlock(n)
 	off, length := m.extent(n)
 	if m.complete(off, length) {
 		m.uffd.Wake(m.addr(off), uintptr(length))
@@ -88,11 +89,10 @@ func (m *served) fillRun(buf []byte, n, count int64, wait bool) (int64, error) {
 	done := int64(1)
 	for ; done < min(count, m.frames()-n); done++ {
 		// Waiting for a second lock could be for ever.
-		mu := m.frameLock(n + done)
-		if !mu.TryLock() {
+		if !m.locks.tryLock(n + done) {
 			break
 		}
-		defer mu.Unlock()
+		defer m.locks.unlock(n + done)
 		at, more := m.extent(n + done)
 		if m.complete(at, more) || m.read(buf[length:], n+done) != nil {
 			break
@@ -132,7 +132,6 @@ func (m *served) read(buf []byte, n int64) error {
 	if m.table.spilled.get(n) {
 		return m.readSpilled(buf, n)
 	}
-	begin := time.Now()
 	buf = buf[:m.FrameSize]
 	zero, err := m.source.ReadFrame(n, buf)
 	if err != nil {
@@ -142,9 +141,7 @@ func (m *served) read(buf []byte, n int64) error {
 	if zero {
 		clear(buf)
 		m.table.head.zeros.Add(1)
-		return nil
 	}
-	m.loadTime.Store((m.loadTime.Load()*7 + elapsed(begin)) / 8)
 	return nil
 }
 

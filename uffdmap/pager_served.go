@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +76,8 @@ func (s *spec) extent(n int64) (off, length int64) {
 
 // A served is a mapping in its pager.
 //
-// Locks are taken in this order: gate, syncing, one of frames.
+// Locks are taken in this order: gate, syncing, evictor, locks. Who holds the
+// lock of one frame waits for no other.
 type served struct {
 	spec
 	fds    []int // as received, for the next standby; uffd owns the first
@@ -96,10 +96,9 @@ type served struct {
 	syncing sync.Mutex   // one write-back at a time
 	unclean bool         // the last write-back failed; guarded by syncing
 
-	frameLocks [256]sync.Mutex // of the frames, by their number
-	ahead      ahead
-	evictor    evictor
-	loadTime   atomic.Int64 // ns that a frame took lately
+	locks   *lockSet // of frames: their presence, their protection, their bits
+	ahead   ahead
+	evictor evictor
 }
 
 // openServed makes a served of what the program or a dead pager handed over; it
@@ -107,7 +106,7 @@ type served struct {
 // is no error but makes the mapping broken: its absent pages are poisoned rather
 // than waited for.
 func openServed(h holding) (*served, error) {
-	m := &served{spec: h.spec, fds: h.fds, memory: h.fds[fdMemory], spill: -1}
+	m := &served{spec: h.spec, fds: h.fds, memory: h.fds[fdMemory], spill: -1, locks: newLockSet()}
 	if m.hasSpill() {
 		m.spill = h.fds[len(h.fds)-1]
 	}
@@ -123,8 +122,13 @@ func openServed(h holding) (*served, error) {
 		m.broken = err
 		m.source = brokenSource{m.Size, int(m.FrameSize), err}
 	}
+	m.source = wrapSource(m.source)
 	return m, nil
 }
+
+// wrapSource stands between a mapping and its source. Tests make slow sources
+// with it.
+var wrapSource = func(s store.Source) store.Source { return s }
 
 // openSource opens what the pages come from.
 func (m *served) openSource() error {
@@ -205,17 +209,6 @@ func (m *served) close(clean bool) error {
 	return err
 }
 
-// lock locks frame n: its presence, its protection and its bits.
-func (m *served) lock(n int64) *sync.Mutex {
-	mu := m.frameLock(n)
-	mu.Lock()
-	return mu
-}
-
-func (m *served) frameLock(n int64) *sync.Mutex {
-	return &m.frameLocks[n%int64(len(m.frameLocks))]
-}
-
 // present says whether the page at off is in memory. A page that was swapped out
 // counts.
 func (m *served) present(off int64) bool {
@@ -233,9 +226,6 @@ func (m *served) complete(off, length int64) bool {
 	}
 	return true
 }
-
-// slow says that loading a frame takes longer than waking another thread.
-func (m *served) slow() bool { return m.loadTime.Load() > 50_000 }
 
 // A brokenSource fails all reads, for a store that could not be opened again.
 type brokenSource struct {

@@ -15,7 +15,8 @@ import (
 // lift lets the writer go on that waits for the protected page.
 func (m *served) lift(page int64) {
 	n := page / m.FrameSize
-	defer m.lock(n).Unlock()
+	m.locks.lock(n)
+	defer m.locks.unlock(n)
 	m.table.head.writes.Add(1)
 	m.table.dirty.set(n)
 	m.table.written.set(n)
@@ -55,7 +56,8 @@ func (m *served) protect() error {
 }
 
 func (m *served) protectFrame(n int64) error {
-	defer m.lock(n).Unlock()
+	m.locks.lock(n)
+	defer m.locks.unlock(n)
 	m.table.written.clear(n)
 	return m.setProtected(n, true)
 }
@@ -104,7 +106,8 @@ func (m *served) writeBack(buf []byte, n int64) error {
 
 // takeFrame protects frame n and copies it.
 func (m *served) takeFrame(buf []byte, n int64) ([]byte, error) {
-	defer m.lock(n).Unlock()
+	m.locks.lock(n)
+	defer m.locks.unlock(n)
 	m.table.syncing.set(n)
 	m.table.dirty.clear(n)
 	if err := m.setProtected(n, true); err != nil {
@@ -115,7 +118,8 @@ func (m *served) takeFrame(buf []byte, n int64) ([]byte, error) {
 
 // committed notes that frame n is in the store as takeFrame found it.
 func (m *served) committed(n int64) {
-	defer m.lock(n).Unlock()
+	m.locks.lock(n)
+	defer m.locks.unlock(n)
 	m.table.syncing.clear(n)
 	if m.spill >= 0 && !m.table.dirty.get(n) {
 		m.forgetSpilled(n)

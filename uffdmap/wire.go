@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -159,6 +160,9 @@ var wireKinds = map[string]error{
 	"readonly":    store.ErrReadOnly,
 	"privilege":   uffd.ErrPrivilege,
 	"unsupported": uffd.ErrUnsupported,
+	"closed":      os.ErrClosed,
+	"absent":      os.ErrNotExist,
+	"moved":       errMoved,
 }
 
 // A wireError carries an error from the pager to the program, where it matches

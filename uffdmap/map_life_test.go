@@ -1,0 +1,297 @@
+package uffdmap
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/internal/uffd"
+	"lazyfs/store"
+)
+
+// All mappings of a program share one pager and one standby, and nothing of them
+// is left after the last Close.
+func TestMapLeavesNothing(t *testing.T) {
+	data := content(1<<20, 8)
+	path := pack(t, data, store.CreateOptions{})
+	before := descriptors(t)
+	var all []*Mapping
+	for range 5 {
+		m := mustMap(t, path, Options{})
+		if !bytes.Equal(m.Bytes(), data) {
+			t.Error("mapping differs from what was packed")
+		}
+		all = append(all, m)
+	}
+	eventually(t, "one pager and one standby", func() bool {
+		h := helpers(os.Getpid())
+		return len(h) == 2 && helper(os.Getpid(), rolePager) != 0 && helper(os.Getpid(), roleStandby) != 0
+	})
+	for _, m := range all {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(m.Close()); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("second Close: %v, want os.ErrClosed", err)
+		}
+		if err := m.Sync(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("Sync after Close: %v, want os.ErrClosed", err)
+		}
+	}
+	if h := helpers(os.Getpid()); len(h) > 0 {
+		t.Errorf("helpers %v are left", h)
+	}
+	if after := descriptors(t); !maps.Equal(before, after) {
+		t.Errorf("descriptors are %v, were %v", after, before)
+	}
+}
+
+// Map says what is wrong, and leaves nothing behind then.
+func TestMapErrors(t *testing.T) {
+	path := pack(t, content(100, 9), store.CreateOptions{})
+	foreign := t.TempDir() + "/foreign.lazy"
+	if err := os.WriteFile(foreign, bytes.Repeat([]byte("no store "), 2000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	for _, c := range []struct {
+		path string
+		o    Options
+		want error
+	}{
+		{path + ".absent", Options{}, os.ErrNotExist},
+		{foreign, Options{}, store.ErrNotStore},
+		{foreign, Options{Writable: true}, store.ErrNotStore},
+		{t.TempDir(), Options{Writable: true, Pages: "tmp%d.gz"}, ErrReadOnly},
+		{path, Options{MemoryLimit: -1}, unix.EINVAL},
+	} {
+		m, err := Map(c.path, c.o)
+		if !errors.Is(err, c.want) {
+			t.Errorf("map %s, %+v: %v, want %v", c.path, c.o, err, c.want)
+		}
+		if m != nil {
+			m.Close()
+		}
+	}
+	if after := descriptors(t); !maps.Equal(before, after) {
+		t.Errorf("descriptors are %v, were %v", after, before)
+	}
+	if h := helpers(os.Getpid()); len(h) > 0 {
+		t.Errorf("helpers %v are left", h)
+	}
+}
+
+// A kernel that lacks a feature gives ErrUnsupported and the feature's name. A
+// read-only mapping does not need what only writing needs.
+func TestMapMaskedFeatures(t *testing.T) {
+	data := content(100_000, 10)
+	path := pack(t, data, store.CreateOptions{})
+	for _, c := range []struct {
+		feature string
+		o       Options
+		want    error
+	}{
+		{"poison", Options{}, ErrUnsupported},
+		{"missing_shmem", Options{}, ErrUnsupported},
+		{"wp_hugetlbfs_shmem", Options{Writable: true}, ErrUnsupported},
+		{"wp_hugetlbfs_shmem", Options{}, nil},
+		{"wp_async", Options{Writable: true}, nil},
+		{"dev,syscall,usermode", Options{}, ErrPrivilege},
+		{"dev,syscall", Options{Private: true}, nil},
+	} {
+		t.Setenv(uffd.MaskEnv, c.feature)
+		m, err := Map(path, c.o)
+		if !errors.Is(err, c.want) {
+			t.Errorf("without %s, %+v: %v, want %v", c.feature, c.o, err, c.want)
+		}
+		if c.want == ErrUnsupported && !bytes.Contains([]byte(err.Error()), []byte(c.feature)) {
+			t.Errorf("without %s: %v does not name it", c.feature, err)
+		}
+		if err != nil {
+			continue
+		}
+		if !bytes.Equal(m.Bytes(), data) {
+			t.Errorf("without %s: mapping differs from what was packed", c.feature)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A store that is mapped writable can't be opened for writing by anyone else, and
+// the error names the program that holds it, also after its pager was replaced.
+func TestMapLocks(t *testing.T) {
+	path := pack(t, content(1<<20, 11), store.CreateOptions{})
+	m := mustMap(t, path, Options{Writable: true})
+	holder := []byte(strconv.Itoa(os.Getpid()))
+	check := func(when string) {
+		t.Helper()
+		s, err := store.Open(path, store.Options{Writable: true})
+		if !errors.Is(err, ErrLocked) || !bytes.Contains([]byte(err.Error()), holder) {
+			t.Errorf("%s: open for writing: %v, want ErrLocked with pid %s", when, err, holder)
+		}
+		if err == nil {
+			s.Close()
+		}
+		_, err = Map(path, Options{Writable: true})
+		if !errors.Is(err, ErrLocked) || !bytes.Contains([]byte(err.Error()), holder) {
+			t.Errorf("%s: map for writing: %v, want ErrLocked with pid %s", when, err, holder)
+		}
+	}
+	check("mapped")
+	unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL)
+	eventually(t, "a new standby", func() bool { return helper(os.Getpid(), roleStandby) != 0 })
+	check("pager replaced")
+	r := mustMap(t, path, Options{})
+	m.Bytes()[0]++
+	want := m.Bytes()[0] - 1
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if r.Bytes()[0] != want {
+		t.Errorf("a reader sees %#x, want %#x as when it was mapped", r.Bytes()[0], want)
+	}
+	s, err := store.Open(path, store.Options{Writable: true})
+	if err != nil {
+		t.Fatalf("open for writing after Close: %v", err)
+	}
+	s.Close()
+}
+
+func init() { bodies["compare"] = compareBody }
+
+// compareBody maps a store and compares it with a file.
+func compareBody(args []string) error {
+	data, err := os.ReadFile(args[1])
+	if err != nil {
+		return err
+	}
+	m, err := Map(args[0], Options{})
+	if err != nil {
+		return err
+	}
+	fmt.Println("mapped")
+	var b [1]byte
+	os.Stdin.Read(b[:])
+	if !bytes.Equal(m.Bytes(), data) {
+		return errors.New("mapping differs from the file")
+	}
+	return m.Close()
+}
+
+// Several programs map one store read-only at once.
+func TestMapManyPrograms(t *testing.T) {
+	data := content(4<<20, 12)
+	path := pack(t, data, store.CreateOptions{})
+	plain := t.TempDir() + "/plain"
+	if err := os.WriteFile(plain, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	hold, release, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	for range 4 {
+		c := command("compare", path, plain)
+		c.Stdin = hold
+		all.Go(func() {
+			if out, err := output(c, 20*time.Second); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+	release.Close()
+	all.Wait()
+}
+
+func init() { bodies["unprivileged"] = unprivilegedBody }
+
+// unprivilegedBody uses a served mapping as an ordinary user.
+func unprivilegedBody(args []string) error {
+	data := content(2<<20, 13)
+	m, err := Map(args[0], Options{Writable: true})
+	if err != nil {
+		return err
+	}
+	null, err := os.OpenFile("/dev/null", os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := null.Write(m.Bytes()[:4096]); err != nil {
+		return fmt.Errorf("write to /dev/null: %w", err)
+	}
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	_, err = f.Read(m.Bytes()[1<<20 : 1<<20+100])
+	if !errors.Is(err, unix.EFAULT) {
+		return fmt.Errorf("read(2) into an absent page: %v, want EFAULT", err)
+	}
+	if !bytes.Equal(m.Bytes(), data) {
+		return errors.New("mapping differs from what was packed")
+	}
+	m.Bytes()[70_000] = 0x42
+	if err := unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL); err != nil {
+		return err
+	}
+	if err := m.Sync(); err != nil {
+		return err
+	}
+	return m.Close()
+}
+
+// An ordinary user, without the right to serve the kernel's own faults, can use
+// everything but system calls on absent pages.
+func TestMapUnprivileged(t *testing.T) {
+	const nobody = 65534
+	data := content(2<<20, 13)
+	dir, err := os.MkdirTemp("/tmp", "lazyfs-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := dir + "/test.lazy"
+	err = errors.Join(packTo(path, data, store.CreateOptions{}), os.Chown(path, nobody, nobody), os.Chmod(dir, 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := command("unprivileged", path)
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	run(t, c, 30*time.Second)
+	data[70_000] = 0x42
+	if !bytes.Equal(unpack(t, path), data) {
+		t.Error("store differs from what was written")
+	}
+}
+
+// Starting a program while a store is mapped disturbs neither.
+func TestMapExec(t *testing.T) {
+	data := content(8<<20, 14)
+	m := mustMap(t, pack(t, data, store.CreateOptions{}), Options{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for range 20 {
+			if err := exec.Command("/bin/true").Run(); err != nil {
+				t.Errorf("/bin/true: %v", err)
+			}
+		}
+	})
+	if !bytes.Equal(m.Bytes(), data) {
+		t.Error("mapping differs from what was packed")
+	}
+	all.Wait()
+}

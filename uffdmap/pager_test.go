@@ -1,0 +1,198 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"lazyfs/internal/uffd"
+	"lazyfs/store"
+)
+
+// stuckEnv names a folder: pagers read frames of odd number only once the folder
+// has a file with that number for a name.
+const stuckEnv = "LAZYFS_TEST_STUCK"
+
+type stuckSource struct {
+	store.Source
+	folder string
+}
+
+func (s stuckSource) ReadFrame(n int64, dst []byte) (bool, error) {
+	for n%2 == 1 {
+		if _, err := os.Stat(filepath.Join(s.folder, strconv.FormatInt(n, 10))); err == nil {
+			break
+		}
+		time.Sleep(time.Millisecond) // between two looks
+	}
+	return s.Source.ReadFrame(n, dst)
+}
+
+func init() { bodies["stuck"] = stuckBody }
+
+// stuckBody touches more frames that don't come than the pager has threads, and
+// goes on with the others meanwhile.
+func stuckBody(args []string) error {
+	debug.SetGCPercent(-1) // It would wait for the frames, and nobody would let them go.
+	m, err := Map(args[0], Options{Private: true})
+	if err != nil {
+		return err
+	}
+	data := content(int(m.Size()), 30)
+	const touches = 20
+	done := make(chan error, touches)
+	for i := range touches {
+		go func() {
+			at := (2*i + 1) << 14
+			if got := m.Bytes()[at]; got != data[at] {
+				done <- fmt.Errorf("byte %#x is %#x, want %#x", at, got, data[at])
+			}
+			done <- nil
+		}()
+	}
+	for m.Stats().Faults < 3 {
+		time.Sleep(time.Millisecond) // until the frames are being read
+	}
+	if err := m.Prefetch(Range{0, 1}, Range{64 << 14, 1}); err != nil {
+		return err
+	}
+	m.Bytes()[0] = 1      // protected
+	m.Bytes()[64<<14] = 1 // protected
+	if got := m.Stats().Writes; got != 2 {
+		return fmt.Errorf("%d writes were let through, want 2", got)
+	}
+	select {
+	case err := <-done:
+		return fmt.Errorf("a frame came that is not there: %v", err)
+	default:
+	}
+	for i := range touches {
+		if err := os.WriteFile(filepath.Join(os.Getenv(stuckEnv), strconv.Itoa(2*i+1)), nil, 0o600); err != nil {
+			return err
+		}
+	}
+	for range touches {
+		err = errors.Join(err, <-done)
+	}
+	return errors.Join(err, m.Close())
+}
+
+// However many frames of a store don't come, writes to protected frames go
+// through, and every frame comes as soon as it can.
+func TestPagerStuckStore(t *testing.T) {
+	c := command("stuck", pack(t, content(4<<20, 30), store.CreateOptions{}))
+	// Without signals nothing but an answer lets a waiting thread go on.
+	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), "GOMAXPROCS=24", "GODEBUG=asyncpreemptoff=1")
+	run(t, c, 30*time.Second)
+}
+
+// noMainEnv makes the test program one that does not call Main.
+const noMainEnv = "LAZYFS_TEST_NO_MAIN"
+
+// A program that does not call Main is served by the lazyfs command in PATH, and
+// without one Map says what to do.
+func TestHelperProgram(t *testing.T) {
+	path, plain := storeAndPlain(t, 1<<20, 31)
+	bin := t.TempDir()
+	prepare := func() *exec.Cmd {
+		c := command("compare", path, plain)
+		c.Env = append(c.Env, noMainEnv+"=1", "PATH="+bin)
+		return c
+	}
+	out, err := output(prepare(), 20*time.Second)
+	if err == nil || !strings.Contains(out, ErrNoHelper.Error()) {
+		t.Errorf("without a helper program: %v, want %v\n%s", err, ErrNoHelper, out)
+	}
+	// The command calls Main first thing, as this program does in a helper.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(bin, "lazyfs")); err != nil {
+		t.Fatal(err)
+	}
+	run(t, prepare(), 20*time.Second)
+}
+
+// A helper that ends at once is an error of Map, not a wait for ever.
+func TestHelperEndsAtOnce(t *testing.T) {
+	path, plain := storeAndPlain(t, 1<<20, 32)
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "lazyfs"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := command("compare", path, plain)
+	c.Env = append(c.Env, noMainEnv+"=1", "PATH="+bin)
+	out, err := output(c, 20*time.Second)
+	if err == nil || !strings.Contains(out, "ended before it was ready") {
+		t.Errorf("%v, want an error\n%s", err, out)
+	}
+}
+
+// The window is one frame on random touches, doubles while they follow each other
+// up to its bound, falls back at once, and copes with copies that begin with
+// their last bytes and with a reader that has caught up.
+func TestAheadWindow(t *testing.T) {
+	const frame = 16 << 10
+	var a ahead
+	a.reset(frame, 32*frame)
+	step := func(n, from, end int64) {
+		t.Helper()
+		if f, e := a.touched(n); f != from || e != end {
+			t.Errorf("touch of %d: fill %d to %d, want %d to %d", n, f, e, from, end)
+		}
+	}
+	step(100, 100, 101)
+	step(7, 7, 8)
+	step(55, 55, 56)
+	step(8, 8, 10) // follows 7
+	step(10, 10, 14)
+	step(14, 14, 22)
+	step(23, 22, 38) // a little early
+	step(30, 30, 38) // caught up
+	step(38, 38, 70)
+	step(70, 70, 102) // the bound
+	step(500, 500, 501)
+	step(101, 101, 102) // the end of what is being filled
+	a.stopped(80, 102)
+	step(80, 80, 112)
+}
+
+// One answer serves all faults of a frame; writes to protected frames come first,
+// then touches by address; reads and writes of absent pages stay apart.
+func TestSortFaults(t *testing.T) {
+	const base = 0x7f0000000000
+	m := &served{spec: spec{Base: base, Len: 1 << 20, Size: 1 << 20, FrameSize: 16 << 10}}
+	w := &worker{}
+	event := func(off uintptr, flags uffd.FaultFlags) uffd.Event {
+		return uffd.Event{Kind: uffd.EventFault, Addr: base + off, Flags: flags}
+	}
+	n := copy(w.events[:], []uffd.Event{
+		event(0x9000, 0),
+		event(0x5123, uffd.FaultWrite|uffd.FaultWP),
+		event(0x8000, 0),
+		event(0x1000, 0),
+		event(0x100000, 0), // behind the mapping
+		event(0x4000, uffd.FaultWrite|uffd.FaultWP),
+		event(0x8000, uffd.FaultWrite),
+		event(0x0000, 0),
+		event(0x9000, 0),
+	})
+	want := []fault{
+		{page: 0x5000, protected: true, write: true},
+		{page: 0x1000},
+		{page: 0x8000, write: true},
+		{page: 0x9000},
+	}
+	if got := w.sort(m, n); !slices.Equal(got, want) {
+		t.Errorf("faults are %+v, want %+v", got, want)
+	}
+}

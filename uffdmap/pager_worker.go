@@ -1,0 +1,180 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/internal/uffd"
+)
+
+const maxEvents = 32
+
+// A worker is one thread of a pool, with the memory it works in.
+type worker struct {
+	pool    *pool
+	epoll   int
+	ready   [16]unix.EpollEvent
+	events  [maxEvents]uffd.Event
+	faults  [maxEvents]fault
+	scratch []byte // one frame of any store, outside the heap
+}
+
+func newWorker(pl *pool) (*worker, error) {
+	w := &worker{pool: pl}
+	var err error
+	if w.scratch, err = newScratch(maxFrameSize); err != nil {
+		return nil, err
+	}
+	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("make an epoll instance: %w", err)
+	}
+	w.add(pl.help, helpID)
+	return w, nil
+}
+
+func (w *worker) add(fd int, id int32) {
+	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: id}
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+		fmt.Fprintf(os.Stderr, "lazyfs pager: watch descriptor %d: %v\n", fd, err)
+	}
+}
+
+func (w *worker) run() {
+	for {
+		n, err := unix.EpollWait(w.epoll, w.ready[:], -1)
+		if err != nil && err != unix.EINTR {
+			fmt.Fprintf(os.Stderr, "lazyfs pager: wait for faults: %v\n", err)
+			os.Exit(3) // The standby takes over.
+		}
+		for i := range max(n, 0) {
+			id := w.ready[i].Fd
+			if id == helpID {
+				w.helpOut()
+			} else if m := w.pool.p.find(id); m != nil {
+				w.answer(m)
+			}
+		}
+	}
+}
+
+// helpOut loads what is in the queue, beside those who filled it.
+func (w *worker) helpOut() {
+	var b [8]byte
+	unix.Read(w.pool.help, b[:])
+	w.load()
+}
+
+// answer answers the faults of m that wait.
+func (w *worker) answer(m *served) {
+	for {
+		if !m.enter() {
+			return
+		}
+		n, err := m.uffd.Read(w.events[:])
+		if err != nil {
+			if err != unix.EAGAIN && err != unix.EINTR && !errors.Is(err, os.ErrClosed) {
+				fmt.Fprintf(os.Stderr, "lazyfs pager: read faults of %s: %v\n", m.Path, err)
+			}
+			m.leave()
+			return
+		}
+		faults := w.sort(m, n)
+		// Writes to protected frames first: they wait for no store.
+		for len(faults) > 0 && faults[0].protected {
+			m.lift(faults[0].page)
+			faults = faults[1:]
+		}
+		m.leave()
+		if len(faults) > 0 {
+			w.pool.queueLoads(m, faults)
+			w.load()
+		}
+		if n < len(w.events) {
+			return
+		}
+	}
+}
+
+// load answers what is in the queue, with the help of others where that is much.
+func (w *worker) load() {
+	for t, ok := w.pool.startLoad(); ok; t, ok = w.pool.nextLoad() {
+		if w.pool.queued.Load() > 0 {
+			w.pool.callHelp()
+		}
+		if t.m.enter() {
+			t.m.fill(w, t)
+			t.m.leave()
+		}
+	}
+}
+
+// A fault is what one or more events ask for.
+type fault struct {
+	page      int64 // offset of the page in the mapping
+	protected bool  // a write to a protected page; otherwise a touch of an absent one
+	write     bool
+}
+
+// before orders faults: protected ones first, then by address, so that neighbours
+// are loaded in the order in which they lie in the store.
+func (f fault) before(g fault) bool {
+	if f.protected != g.protected {
+		return f.protected
+	}
+	return f.page < g.page
+}
+
+// sort turns the first n events into faults, in order, one for each frame.
+func (w *worker) sort(m *served, n int) []fault {
+	found := w.faults[:0]
+	for _, e := range w.events[:n] {
+		off := int64(e.Addr) - int64(m.Base)
+		if e.Kind != uffd.EventFault || off < 0 || off >= m.Size {
+			continue
+		}
+		f := fault{
+			page:      off &^ (pageSize - 1),
+			protected: e.Flags&uffd.FaultWP != 0,
+			write:     e.Flags&uffd.FaultWrite != 0,
+		}
+		found = insert(found, f, m.FrameSize)
+	}
+	return found
+}
+
+// insert adds f to the sorted faults, or merges it with one of the same kind in
+// the same frame.
+func insert(faults []fault, f fault, frameSize int64) []fault {
+	i := len(faults)
+	for i > 0 && f.before(faults[i-1]) {
+		i--
+	}
+	for _, j := range [2]int{i - 1, i} {
+		if j < 0 || j >= len(faults) {
+			continue
+		}
+		g := &faults[j]
+		if g.protected == f.protected && g.page/frameSize == f.page/frameSize && g.write == f.write {
+			return faults
+		}
+	}
+	faults = append(faults, fault{})
+	copy(faults[i+1:], faults[i:])
+	faults[i] = f
+	return faults
+}
+
+// newScratch makes memory for frames outside the heap, where the collector never
+// looks and from where the kernel may copy at any time.
+func newScratch(size int) ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("get %d bytes to work in: %w", size, err)
+	}
+	return b, nil
+}
+
+func freeScratch(b []byte) { unix.Munmap(b) }
