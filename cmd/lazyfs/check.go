@@ -21,16 +21,29 @@ var checkCommand = command{
 	about: `Prints a line for each damaged range: what is damaged and where it lies in the
 store file, and which plain bytes can't be read. Exit code 0 says that every byte
 of all stores was read and is right, 1 that something is damaged, 3 that a store
-could not be checked.`,
+could not be checked.
+
+With --repair what can be read of each store NAME.lazy is written into a new one,
+NAME.repaired.lazy beside it, which may not exist yet; the store itself is not
+changed. Prints a line for each range that is lost, which is a hole in the new
+store, or doubtful: found without an index, and perhaps older than the last commit.
+Exit code 0 says that nothing is.`,
 	examples: []string{
 		"lazyfs check vm.img.lazy",
+		"lazyfs check --repair vm.img.lazy",
 		"lazyfs check --json *.lazy | jq '.[] | select(.ok | not) | .store'",
 	},
 	declare: func(f *pflag.FlagSet) action {
 		var c checker
 		f.BoolVar(&c.json, "json", false, "print an array with one object for each store, offsets in bytes")
+		repair := f.Bool("repair", false, "write what can be read of each STORE into a new store beside it")
 		c.quiet = quietFlag(f)
-		return c.run
+		return func(ctx context.Context, paths []string) error {
+			if *repair {
+				return c.repairAll(ctx, paths)
+			}
+			return c.run(ctx, paths)
+		}
 	},
 }
 

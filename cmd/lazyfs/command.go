@@ -36,6 +36,7 @@ var commands = []command{
 	unpackCommand,
 	infoCommand,
 	checkCommand,
+	compactCommand,
 	copyCommand,
 	catCommand,
 	dumpCommand,
