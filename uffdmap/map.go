@@ -52,7 +52,9 @@ type Mapping struct {
 // It needs Linux 6.6.
 //
 // Many programs may map one store read-only at once, and each sees the store as
-// it was when it was mapped. Who maps it writable holds its lock until Close,
+// it was when it was mapped. (If another program has changed it since, and the
+// pager dies, absent pages become a SIGBUS: its successor can read only the
+// newest generation.) Who maps it writable holds its lock until Close,
 // and writes reach the store by Sync and by Close: if the program dies, the
 // store is as at its last Sync.
 //
@@ -109,7 +111,7 @@ func (c *client) open(path string, o Options) (*Mapping, error) {
 		return nil, err
 	}
 	c.add(m)
-	if err := c.call(message{Verb: verbAttach, ID: m.ID, Spec: &m.spec, fds: m.fds}); err != nil {
+	if err := c.call(message{Verb: verbAttach, ID: m.ID, Spec: &m.spec, fds: m.sendable()}); err != nil {
 		c.remove(m)
 		m.free()
 		return nil, err

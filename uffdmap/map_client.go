@@ -191,7 +191,7 @@ func (c *client) restart(cause error) bool {
 		return c.fail(err)
 	}
 	for _, m := range c.maps {
-		c.conn.send(message{Verb: verbAttach, ID: m.ID, Spec: &m.spec, fds: m.fds})
+		c.conn.send(message{Verb: verbAttach, ID: m.ID, Spec: &m.spec, fds: m.sendable()})
 	}
 	c.repeat()
 	return true

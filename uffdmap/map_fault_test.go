@@ -2,9 +2,12 @@ package uffdmap
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"testing"
@@ -189,5 +192,61 @@ func TestMapMemoryLimit(t *testing.T) {
 		if o.Writable && !bytes.Equal(unpack(t, path), data) {
 			t.Errorf("%+v: store differs from what was written", o)
 		}
+	}
+}
+
+// writePages writes data as a folder of gzip files of one page each, without the
+// pages that are zeros.
+func writePages(t *testing.T, data []byte) (folder string) {
+	t.Helper()
+	folder = filepath.Join(t.TempDir(), "pages")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n*pageSize < len(data); n++ {
+		page := data[n*pageSize : min((n+1)*pageSize, len(data))]
+		if len(bytes.Trim(page, "\x00")) == 0 {
+			continue
+		}
+		var file bytes.Buffer
+		z := gzip.NewWriter(&file)
+		z.Write(page)
+		z.Close()
+		if err := os.WriteFile(fmt.Sprintf("%s/tmp%d.gz", folder, n), file.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
+}
+
+// A folder of page files is mapped like a store: absent files are zeros, a damaged
+// one is a SIGBUS, and the folder may get another name.
+func TestMapPages(t *testing.T) {
+	data := content(40*pageSize+100, 18)
+	clear(data[7*pageSize : 9*pageSize])
+	folder := writePages(t, data)
+	if err := os.Truncate(folder+"/tmp30.gz", 1000); err != nil {
+		t.Fatal(err)
+	}
+	m := mustMap(t, folder, Options{Private: true, Pages: "tmp%d.gz"})
+	if !bytes.Equal(m.Bytes()[:20*pageSize], data[:20*pageSize]) {
+		t.Error("mapping differs from the pages")
+	}
+	m.Bytes()[3] = 0x42
+	if err := os.Rename(folder, folder+".new"); err != nil {
+		t.Fatal(err)
+	}
+	unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL)
+	if !bytes.Equal(m.Bytes()[20*pageSize:30*pageSize], data[20*pageSize:30*pageSize]) {
+		t.Error("mapping differs from the pages after a change of pagers")
+	}
+	if _, fault := peek(m.Bytes(), 30*pageSize+5); fault == 0 {
+		t.Error("a damaged page file: no fault")
+	}
+	if err := m.Prefetch(Range{30 * pageSize, 1}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("prefetch of a damaged page file: %v, want ErrDamaged", err)
+	}
+	if !bytes.Equal(m.Bytes()[31*pageSize:], data[31*pageSize:]) || m.Bytes()[3] != 0x42 {
+		t.Error("mapping differs from the pages and what was written")
 	}
 }

@@ -169,6 +169,38 @@ func TestMapLocks(t *testing.T) {
 	s.Close()
 }
 
+// When another program has written a store that is mapped read-only, and then the
+// pager dies, its successor can't read the generation that was mapped: absent
+// pages are a SIGBUS, and never bytes of another generation.
+func TestMapGenerationIsGone(t *testing.T) {
+	data := content(1<<20, 17)
+	path := pack(t, data, store.CreateOptions{})
+	m := mustMap(t, path, Options{})
+	if m.Bytes()[0] != data[0] {
+		t.Fatal("first byte is wrong")
+	}
+	w := mustMap(t, path, Options{Writable: true})
+	w.Bytes()[600_000]++
+	if err := w.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	old := helper(os.Getpid(), rolePager)
+	unix.Kill(old, unix.SIGKILL)
+	eventually(t, "a new pager", func() bool { return m.Stats().Takeovers == 1 })
+	if v, fault := peek(m.Bytes(), 600_000); fault == 0 {
+		t.Errorf("byte is %#x, of another generation; want a fault", v)
+	}
+	if m.Bytes()[1] != data[1] {
+		t.Error("a resident byte has changed")
+	}
+	if err := m.Prefetch(Range{600_000, 1}); err == nil {
+		t.Error("prefetch of an absent page: no error")
+	}
+	if w.Bytes()[600_000] != data[600_000]+1 {
+		t.Error("the writer's byte is wrong")
+	}
+}
+
 func init() { bodies["compare"] = compareBody }
 
 // compareBody maps a store and compares it with a file.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -16,22 +17,21 @@ import (
 // its userfaultfd, the table, and the descriptors of the store and of the spill
 // file. On error free gives back what there is.
 func (m *Mapping) build() error {
-	m.fds = []int{-1, -1, -1}
-	var extra []int
-	if err := m.openSource(&extra); err != nil {
-		m.fds = append(m.fds, extra...)
+	m.fds = slices.Repeat([]int{-1}, fdSpill+1)
+	if err := m.openSource(); err != nil {
 		return err
 	}
 	m.Len = max(pageSize, (m.spec.Size+pageSize-1)&^(pageSize-1))
+	if m.Limit > 0 {
+		m.Limit = max(m.Limit, minFrames*m.FrameSize)
+	}
 	if m.hasSpill() {
 		fd, err := newSpill(filepath.Dir(m.Path), m.Len)
 		if err != nil {
-			m.fds = append(m.fds, extra...)
 			return err
 		}
-		extra = append(extra, fd)
+		m.fds[fdSpill] = fd
 	}
-	m.fds = append(m.fds, extra...)
 	if err := m.buildTable(); err != nil {
 		return err
 	}
@@ -41,26 +41,25 @@ func (m *Mapping) build() error {
 	return m.register()
 }
 
-// openSource learns size and frame size of the source. For a store it appends
-// the descriptor, which holds the writer's lock when m is writable.
-func (m *Mapping) openSource(fds *[]int) error {
-	if !m.hasStore() {
-		p, err := store.OpenPages(m.Path, m.Pages)
-		if err != nil {
-			return err
-		}
-		m.spec.Size, m.FrameSize = p.Size(), int64(p.FrameSize())
-		return p.Close()
-	}
+// minFrames are kept however small the memory limit is, so that a frame is not
+// evicted before the one who touched it has seen it.
+const minFrames = 16
+
+// openSource opens the source, takes the lock of a store that is to be written,
+// and learns size and frame size.
+func (m *Mapping) openSource() error {
 	flags := unix.O_RDONLY
-	if m.Writable {
+	switch {
+	case m.Pages != "":
+		flags |= unix.O_DIRECTORY
+	case m.Writable:
 		flags = unix.O_RDWR
 	}
 	fd, err := unix.Open(m.Path, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: m.Path, Err: err}
 	}
-	*fds = append(*fds, fd)
+	m.fds[fdSource] = fd
 	if m.Writable {
 		if err := lockStore(fd, m.Path); err != nil {
 			return err
@@ -69,6 +68,14 @@ func (m *Mapping) openSource(fds *[]int) error {
 	f, err := duplicate(fd, m.Path)
 	if err != nil {
 		return err
+	}
+	if m.Pages != "" {
+		p, err := store.OpenPagesAt(f, m.Pages)
+		if err != nil {
+			return err
+		}
+		m.spec.Size, m.FrameSize = p.Size(), int64(p.FrameSize())
+		return p.Close()
 	}
 	defer f.Close()
 	sum, err := store.Probe(f)
@@ -184,6 +191,9 @@ func (m *Mapping) register() error {
 	}
 	return nil
 }
+
+// sendable are the descriptors that the pager needs.
+func (m *Mapping) sendable() []int { return m.fds[:m.fdCount()] }
 
 // free gives back what build made. The memory goes before the userfaultfd, since
 // without that absent pages would become zeros.

@@ -3,7 +3,6 @@ package uffdmap
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -32,26 +31,20 @@ type spec struct {
 	Features  uffd.Features
 }
 
-// The descriptors of a mapping, in the order in which they travel. A folder of
-// page files has no store, and without a limit there is no spill file.
+// The descriptors of a mapping, in the order in which they travel.
 const (
-	fdUffd = iota
-	fdMemory
+	fdUffd   = iota
+	fdMemory // the pages
 	fdTable
-	fdStore
+	fdSource // the store, or the folder of page files
+	fdSpill  // only with hasSpill
 )
 
-func (s *spec) hasStore() bool { return s.Pages == "" }
-
 func (s *spec) fdCount() int {
-	n := fdTable + 1
-	if s.hasStore() {
-		n++
-	}
 	if s.hasSpill() {
-		n++
+		return fdSpill + 1
 	}
-	return n
+	return fdSource + 1
 }
 
 // hasSpill says that dirty frames may be evicted.
@@ -108,7 +101,7 @@ type served struct {
 func openServed(h holding) (*served, error) {
 	m := &served{spec: h.spec, fds: h.fds, memory: h.fds[fdMemory], spill: -1, locks: newLockSet()}
 	if m.hasSpill() {
-		m.spill = h.fds[len(h.fds)-1]
+		m.spill = h.fds[fdSpill]
 	}
 	var err error
 	if m.table, err = mapTable(h.fds[fdTable], m.frames(), true); err != nil {
@@ -118,11 +111,12 @@ func openServed(h holding) (*served, error) {
 	m.uffd = uffd.FromFd(h.fds[fdUffd], m.Features)
 	m.table.restoreDirty()
 	m.ahead.reset(m.FrameSize, m.windowBytes())
-	if err := m.openSource(); err != nil {
+	source, err := m.openSource()
+	if err != nil {
 		m.broken = err
-		m.source = brokenSource{m.Size, int(m.FrameSize), err}
+		source = brokenSource{m.Size, int(m.FrameSize), err}
 	}
-	m.source = wrapSource(m.source)
+	m.source = wrapSource(source)
 	return m, nil
 }
 
@@ -130,50 +124,52 @@ func openServed(h holding) (*served, error) {
 // with it.
 var wrapSource = func(s store.Source) store.Source { return s }
 
-// openSource opens what the pages come from.
-func (m *served) openSource() error {
-	if !m.hasStore() {
-		p, err := store.OpenPages(m.Path, m.Pages)
+// openSource opens what the pages come from, which must be what the program saw.
+// It works on a copy of the descriptor, that shares the locks of the program's:
+// they are kept when this process dies.
+func (m *served) openSource() (store.Source, error) {
+	f, err := duplicate(m.fds[fdSource], m.Path)
+	if err != nil {
+		return nil, err
+	}
+	if m.Pages != "" {
+		p, err := store.OpenPagesAt(f, m.Pages)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		m.source = p
-		return m.sameSource()
+		// Pages that were added behind the end don't matter.
+		if p.Size() < m.Size {
+			return nil, errors.Join(m.moved(p), p.Close())
+		}
+		return p, nil
 	}
-	// The copy shares its locks with the program's descriptor, which keeps them
-	// when this process dies.
-	fd, err := unix.FcntlInt(uintptr(m.fds[fdStore]), unix.F_DUPFD_CLOEXEC, 0)
+	s, err := store.OpenFile(f, store.Options{Writable: m.Writable})
 	if err != nil {
-		return fmt.Errorf("open store %s: %w", m.Path, err)
+		return nil, err
 	}
-	s, err := store.OpenFile(os.NewFile(uintptr(fd), m.Path), store.Options{Writable: m.Writable})
-	if err != nil {
-		return err
+	if s.Size() != m.Size || int64(s.FrameSize()) != m.FrameSize {
+		return nil, errors.Join(m.moved(s), s.Discard())
 	}
-	m.source = s
 	if m.Writable {
 		m.store = s
-		return m.sameSource()
+		return s, nil
 	}
 	// Absent pages of another generation would not fit those in memory.
 	known := &m.table.head.generation
 	if !known.CompareAndSwap(0, s.Generation()) && known.Load() != s.Generation() {
 		err = fmt.Errorf("open store %s: another program wrote generation %d while generation %d was mapped", m.Path, s.Generation(), known.Load())
-		return errors.Join(err, s.Discard())
+		return nil, errors.Join(err, s.Discard())
 	}
-	return m.sameSource()
+	return s, nil
 }
 
 // errMoved says that a source is not what the program saw when it made the
 // memory for it.
 var errMoved = errors.New("it changed while it was opened")
 
-func (m *served) sameSource() error {
-	if m.source.Size() != m.Size || int64(m.source.FrameSize()) != m.FrameSize {
-		return fmt.Errorf("open %s: %w: it has %d bytes in frames of %d, want %d in %d",
-			m.Path, errMoved, m.source.Size(), m.source.FrameSize(), m.Size, m.FrameSize)
-	}
-	return nil
+func (m *served) moved(s store.Source) error {
+	return fmt.Errorf("open %s: %w: it has %d bytes in frames of %d, want %d in %d",
+		m.Path, errMoved, s.Size(), s.FrameSize(), m.Size, m.FrameSize)
 }
 
 // enter begins something with m, and says false when m is closed. leave ends it.
