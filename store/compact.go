@@ -70,12 +70,14 @@ type compactor struct {
 	poor   bool  // the disk is nearly full
 	swept  int64 // up to this offset no stretch is left with much free space
 	free   int64 // bytes that were free when swept was 0
+	lowest int64 // the lowest end since a window was opened
+	idle   int   // rounds since the end was lowered
 	window extent
 	aimed  int64 // gaps below this offset are too small for nodes
 }
 
 func newCompactor(s *Store, ctx context.Context, o CompactOptions, step int64) *compactor {
-	return &compactor{s: s, ctx: ctx, o: o, step: step, slack: minSlack, free: maxFileSize}
+	return &compactor{s: s, ctx: ctx, o: o, step: step, slack: minSlack, lowest: maxFileSize, free: maxFileSize}
 }
 
 func (c *compactor) run() error {
@@ -175,12 +177,17 @@ func (c *compactor) round() (bool, error) {
 		return false, err
 	}
 	now := c.layout()
-	if before.end-now.end > now.slack/4 {
+	if now.end < c.lowest-now.slack/4 {
+		c.lowest, c.idle = now.end, 0
 		return true, nil
 	}
 	if now.tight() || c.pinned() {
 		return false, nil
 	}
+	if c.idle++; c.idle < 2 {
+		return true, nil // A node or the log may have lain at the end.
+	}
+	c.lowest, c.idle = maxFileSize, 0
 	return c.openWindow(now)
 }
 

@@ -64,6 +64,9 @@ func (c *compactor) writeNodes(goal int64) (left int, err error) {
 		return s.writeNode(n, payload)
 	}, s.dropNode)
 	c.aimed = 0
+	if goal > 0 {
+		goal = maxFileSize // For the log, the lowest gap wherever it is.
+	}
 	c.aim(logBlockLen, goal)
 	c.window = extent{}
 	return left, err

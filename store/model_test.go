@@ -13,8 +13,8 @@ import (
 	"lazyfs/codec"
 )
 
-// Whatever sequence of reads, writes, truncations, punches, commits, checks and
-// reopenings a store goes through, it reads back as a plain file would.
+// Whatever sequence of reads, writes, truncations, punches, commits, checks,
+// compactions and reopenings a store goes through, it reads back as a plain file would.
 func TestModel(t *testing.T) {
 	for _, id := range []codec.ID{codec.Raw, codec.LZ4, codec.Zstd, codec.Gzip} {
 		for _, frameSize := range []int{4 << 10, 16 << 10, 1 << 20} {
@@ -113,6 +113,12 @@ func (m *model) step() {
 		m.must(m.s.Commit())
 	case k < 94:
 		m.reopen()
+	case k < 95:
+		o := CompactOptions{Codec: codec.ID(m.r.IntN(5))} // 0: as they are.
+		m.note("compact %v", o.Codec)
+		c := newCompactor(m.s, context.Background(), o, int64(m.r.IntN(100_000)))
+		c.slack = 0
+		m.must(c.run())
 	default:
 		m.whole()
 	}
