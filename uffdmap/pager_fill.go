@@ -77,7 +77,12 @@ func (m *served) fillRun(buf []byte, n, count int64, wait bool) (int64, error) {
 	} else if !m.locks.tryLock(n) {
 		return count, nil
 	}
-	defer m.locks.unlock(n)
+	locked := int64(1)
+	defer func() {
+		for i := range locked {
+			m.locks.unlock(n + i)
+		}
+	}()
 	off, length := m.extent(n)
 	if m.complete(off, length) {
 		m.uffd.Wake(m.addr(off), uintptr(length))
@@ -92,7 +97,7 @@ func (m *served) fillRun(buf []byte, n, count int64, wait bool) (int64, error) {
 		if !m.locks.tryLock(n + done) {
 			break
 		}
-		defer m.locks.unlock(n + done)
+		locked++
 		at, more := m.extent(n + done)
 		if m.complete(at, more) || m.read(buf[length:], n+done) != nil {
 			break
