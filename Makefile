@@ -23,12 +23,12 @@ demo: lazyfs ## pack, mount, map and change a real file
 
 test: setup lint ## run all tests, in under ten minutes
 	$(TEST) -timeout 5m ./...
-	CGO_ENABLED=1 $(TEST) -race -short -timeout 5m $$(go list ./... | grep -v '/test$$')
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(TEST) -race -short -timeout 5m $$(go list ./... | grep -v '/test$$')
 	GOMAXPROCS=1 $(TEST) -short -timeout 5m $(FAULTS)
 
 test-long: setup lint ## run the long tests and the fuzz targets too, for an hour or so
 	LAZYFS_LONG=1 $(TEST) -timeout 60m ./...
-	LAZYFS_LONG=1 CGO_ENABLED=1 $(TEST) -race -timeout 60m $$(go list ./... | grep -v '/test$$')
+	LAZYFS_LONG=1 GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(TEST) -race -timeout 60m $$(go list ./... | grep -v '/test$$')
 	LAZYFS_LONG=1 GOMAXPROCS=1 $(TEST) -timeout 60m $(FAULTS)
 	test/fuzz 30s
 

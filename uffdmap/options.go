@@ -9,9 +9,11 @@ type Options struct {
 	// opened read-only: Sync does nothing, Close forgets. Writable is ignored.
 	Private bool
 
-	// MemoryLimit bounds the memory of frames, in bytes; frames that were not
-	// used for long make room for others. Zero means no bound. A store without
-	// room for evicted frames may make a mapping exceed it until Sync succeeds.
+	// MemoryLimit bounds the memory of frames, in bytes; when it is reached some
+	// make room for others. Zero means no bound. Open writes evicted dirty frames
+	// to the store, uncommitted; Map puts them into a file without a name, and
+	// keeps 16 frames however small the limit is. Where there is no room for them
+	// a mapping exceeds the limit until Sync succeeds.
 	MemoryLimit int64
 
 	// Pages is the pattern of the names of page files, such as "tmp%d.gz", when
