@@ -17,7 +17,8 @@ import (
 type Loss struct {
 	Plain Range // empty when it concerns the store as a whole
 	// Kept says that the new store has bytes there which were found without an
-	// index, and may be older than those of the newest commit. Where nothing is
+	// index, and may be older than those of the newest commit; Cause tells when
+	// they agree with the number and the length of those. Where nothing is
 	// kept the new store has a hole.
 	Kept  bool
 	Cause string // what is damaged, and how
@@ -63,7 +64,7 @@ type salvage struct {
 	found  *found // nil as long as the file need not be scanned
 	set    map[int64]piece
 	clear  frameSet
-	exact  bool // the index, as far as it is not lost, and the scan explain all frames
+	exact  bool // index and scan give as many frames and bytes as the superblock counts
 	frames int64
 	stored int64
 	last   piece // the one with the highest number
@@ -273,8 +274,10 @@ func (r *salvage) lose(l Loss) {
 
 // loseFrames reports the loss of frames.
 func (r *salvage) loseFrames(from, to int64, kept bool, cause string) {
-	at := from << r.sb.frameShift
-	if end := min(to<<r.sb.frameShift, r.size); at < end {
+	// The shift of a number beyond the size may overflow.
+	count := (r.size + int64(r.sb.frameSize()) - 1) >> r.sb.frameShift
+	at := min(from, count) << r.sb.frameShift
+	if end := min(min(to, count)<<r.sb.frameShift, r.size); at < end {
 		r.lose(Loss{Plain: Range{at, end - at}, Kept: kept, Cause: cause})
 	}
 }

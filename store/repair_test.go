@@ -163,7 +163,7 @@ func frameRanges(numbers ...int64) (all []Range) {
 
 // Whatever part of a store is damaged, Repair gets back all that can be read, names
 // exactly the frames that can't, which are holes then, and says what it can't
-// vouch for. A lost index alone costs nothing.
+// vouch for. A lost index alone costs no bytes.
 func TestRepair(t *testing.T) {
 	b := breakable(t, "closed")
 	for _, c := range []struct {
@@ -198,6 +198,9 @@ func TestRepair(t *testing.T) {
 		for _, l := range losses {
 			if l.Plain.Len == 0 {
 				doubt = l.Cause
+				continue
+			}
+			if l.Kept && strings.HasSuffix(l.Cause, agrees) {
 				continue
 			}
 			if l.Kept {

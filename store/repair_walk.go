@@ -16,6 +16,8 @@ type visit struct {
 	// blank receives frames of which nothing was found, though they may have been
 	// there: cause says why that is not known.
 	blank func(from, to int64, cause string) error
+	// lost receives frames whose index is lost, before what a scan found of them.
+	lost func(from, to int64, cause string)
 }
 
 // survey walks the index a first time, to see what is lost and how far the scan
@@ -31,6 +33,7 @@ func (r *salvage) survey() error {
 			return nil
 		},
 		blank: func(int64, int64, string) error { return nil },
+		lost:  func(int64, int64, string) {},
 	})
 	if err != nil {
 		return err
@@ -78,7 +81,11 @@ func (r *salvage) walk(v visit, p piece, level int) error {
 	}
 	entries, err := r.readNode(p, level)
 	if err != nil {
-		return r.walkLost(v, level, p.number, fmt.Sprintf("index node at offset %#x: %s", p.off, causeOf(err)))
+		cause := fmt.Sprintf("index node at offset %#x: %s", p.off, causeOf(err))
+		if !p.scanned {
+			v.lost(p.number, p.number+fanout<<(level*fanoutBits), cause)
+		}
+		return r.walkLost(v, level, p.number, cause)
 	}
 	for i := range int64(fanout) {
 		at := p.number + i<<(level*fanoutBits)
@@ -192,12 +199,20 @@ func (r *salvage) copyPieces(w *builder) error {
 			}
 			return c.blank(from, to, cause)
 		},
+		lost: func(from, to int64, cause string) {
+			if r.exact { // It need not be: an older frame may be as long as the newest.
+				r.loseFrames(from, min(to, maxFrameNumber), true, cause+agrees)
+			}
+		},
 	})
 	if err == nil {
 		err = c.setBefore(maxFrameNumber + 1)
 	}
 	return firstError(err, c.flush())
 }
+
+// agrees is said of frames that a scan found.
+const agrees = "; what a scan found agrees with the superblock in number and length"
 
 // A pieceCopier copies frames into a new store.
 type pieceCopier struct {
