@@ -22,9 +22,9 @@ demo: lazyfs ## pack, mount, map and change a real file
 	test/demo/run
 
 test: setup lint ## run all tests, in under ten minutes
-	$(TEST) -timeout 5m ./...
-	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(TEST) -race -short -timeout 5m $$(go list ./... | grep -v '/test$$')
-	GOMAXPROCS=1 $(TEST) -short -timeout 5m $(FAULTS)
+	$(TEST) -timeout 10m ./...
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(TEST) -race -short -timeout 10m $$(go list ./... | grep -v '/test$$')
+	GOMAXPROCS=1 $(TEST) -short -timeout 10m $(FAULTS)
 
 test-long: setup lint ## run the long tests and the fuzz targets too, for an hour or so
 	LAZYFS_LONG=1 $(TEST) -timeout 60m ./...
