@@ -210,6 +210,9 @@ func (s *Store) punchFree(all bool) {
 		})
 	}
 	s.unpunched = 0
+	if !all && len(s.dirty)+len(s.frozen) > 0 {
+		return // What waits needs the room that is reserved behind the end.
+	}
 	// The superblock on disk, whose log may have freed the end, names the bytes
 	// before its own end.
 	end := max(s.space.end(), s.sb.end)
