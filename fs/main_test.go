@@ -36,6 +36,7 @@ type mountSpec struct {
 	FrameSize   int
 	SyncAfter   time.Duration
 	Descriptors uint64 // that the daemon may have; zero: as many as the test
+	Ceiling     bool   // serve the bytes of the file Source, uncompressed
 }
 
 func TestMain(m *testing.M) {
@@ -63,7 +64,11 @@ func serve(spec string) int {
 			log.Fatal(err)
 		}
 	}
-	server, err := fs.Mount(s.Source, s.Dir, fs.Options{
+	mount := fs.Mount
+	if s.Ceiling {
+		mount = fs.MountCeiling
+	}
+	server, err := mount(s.Source, s.Dir, fs.Options{
 		Writable:   s.Writable,
 		AllowOther: s.AllowOther,
 		FrameSize:  s.FrameSize,
@@ -93,7 +98,7 @@ func serve(spec string) int {
 
 // A daemon is a process that serves a mount.
 type daemon struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	cmd  *exec.Cmd
 	log  *syncBuffer
@@ -120,13 +125,13 @@ func (b *syncBuffer) String() string {
 
 // start mounts spec in a process of its own; Dir is made when empty. The test ends
 // with the mount gone, whatever happened.
-func start(t *testing.T, spec mountSpec) *daemon {
+func start(t testing.TB, spec mountSpec) *daemon {
 	t.Helper()
 	return startProgram(t, os.Args[0], spec, nil)
 }
 
 // startProgram is start with a copy of the test binary, as another user.
-func startProgram(t *testing.T, program string, spec mountSpec, as *syscall.Credential) *daemon {
+func startProgram(t testing.TB, program string, spec mountSpec, as *syscall.Credential) *daemon {
 	t.Helper()
 	if spec.Dir == "" {
 		spec.Dir = t.TempDir()
@@ -306,7 +311,7 @@ func run(t *testing.T, dir string, name string, args ...string) string {
 }
 
 // until polls a condition that another process brings about.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(15 * time.Second)
 	for !ok() {

@@ -51,9 +51,8 @@ type mount struct {
 
 // A Server is a mount that is being served.
 type Server struct {
-	m    *mount
-	dir  string
-	fuse *fuse.Server
+	m   *mount
+	dir string
 
 	unmounting sync.Mutex    // held by Unmount
 	ended      chan struct{} // closed when no more requests are served
@@ -153,6 +152,34 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 	if abs, err := filepath.Abs(source); err == nil {
 		source = abs
 	}
+	return m.start(m, source, dir)
+}
+
+// start mounts fs, which is m but in benchmarks, and serves it.
+func (m *mount) start(fs fuse.RawFileSystem, source, dir string) (*Server, error) {
+	server, err := fuse.NewServer(fs, dir, m.mountOptions(source))
+	if err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	}
+	m.server = server
+	s := &Server{
+		m:        m,
+		dir:      dir,
+		ended:    make(chan struct{}),
+		stopSync: make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	go func() {
+		server.Serve()
+		s.end.Do(func() { close(s.ended) })
+	}()
+	go m.files.run(m.opt.SyncAfter, s.stopSync)
+	go s.finish()
+	return s, nil
+}
+
+// mountOptions are what the kernel and go-fuse are told of a mount of source.
+func (m *mount) mountOptions(source string) *fuse.MountOptions {
 	o := &fuse.MountOptions{
 		FsName:                   source,
 		Name:                     "lazyfs",
@@ -178,26 +205,7 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 		}
 	}
 	o.DirectMountFlags = flags
-	fs, err := fuse.NewServer(m, dir, o)
-	if err != nil {
-		return nil, fmt.Errorf("mount: %w", err)
-	}
-	m.server = fs
-	s := &Server{
-		m:        m,
-		dir:      dir,
-		fuse:     fs,
-		ended:    make(chan struct{}),
-		stopSync: make(chan struct{}),
-		done:     make(chan struct{}),
-	}
-	go func() {
-		fs.Serve()
-		s.end.Do(func() { close(s.ended) })
-	}()
-	go m.files.run(m.opt.SyncAfter, s.stopSync)
-	go s.finish()
-	return s, nil
+	return o
 }
 
 // checkPlace refuses a mount inside of the folder that it mirrors: the mount would

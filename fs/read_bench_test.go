@@ -1,0 +1,187 @@
+package fs_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// A benchMount is a way to show the same file: from a store, or from memory.
+type benchMount struct {
+	name string
+	spec mountSpec
+}
+
+// benchMounts packs the file that LAZYFS_CORPUS names, or some text, to a folder in
+// memory and returns what is to be compared, the ceiling first.
+func benchMounts(b *testing.B) []benchMount {
+	dir, err := os.MkdirTemp("/dev/shm", "lazyfs-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	plain := text(1, 256<<20)
+	if name := os.Getenv("LAZYFS_CORPUS"); name != "" {
+		if plain, err = os.ReadFile(name); err != nil {
+			b.Fatal(err)
+		}
+	}
+	raw, packed := filepath.Join(dir, "raw"), filepath.Join(dir, "bench.lazy")
+	if err := os.WriteFile(raw, plain, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	f, err := os.Create(packed)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := store.Pack(b.Context(), f, bytes.NewReader(plain), store.PackOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	return []benchMount{
+		{"ceiling", mountSpec{Source: raw, Ceiling: true}},
+		{"lazyfs", mountSpec{Source: packed}},
+	}
+}
+
+// turns runs do once a round on a mount of each kind that has nothing cached, in
+// turns, and reports the medians of what it returns by unit, and how many times the
+// ceiling's value lazyfs's is.
+func turns(b *testing.B, do func(f *os.File) map[string]float64) {
+	mounts := benchMounts(b)
+	values := map[string]map[string][]float64{}
+	for b.Loop() {
+		for _, m := range mounts {
+			d := start(b, m.spec)
+			f, err := os.Open(d.path("bench"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			for unit, v := range do(f) {
+				if values[unit] == nil {
+					values[unit] = map[string][]float64{}
+				}
+				values[unit][m.name] = append(values[unit][m.name], v)
+			}
+			f.Close()
+			d.umountNow()
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for unit, by := range values {
+		c, l := median(by["ceiling"]), median(by["lazyfs"])
+		b.ReportMetric(c, "ceiling-"+unit)
+		b.ReportMetric(l, "lazyfs-"+unit)
+		b.ReportMetric(l/c, "times-"+unit)
+	}
+}
+
+// umountNow unmounts; a request of the last reader may still be under way.
+func (d *daemon) umountNow() {
+	until(d.t, "umount", func() bool { return unix.Unmount(d.dir, 0) == nil })
+	d.wait()
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+// BenchmarkSequential reads the file from end to end.
+func BenchmarkSequential(b *testing.B) {
+	buf := make([]byte, 1<<20)
+	turns(b, func(f *os.File) map[string]float64 {
+		start := time.Now()
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
+		if err != nil {
+			b.Fatal(err)
+		}
+		cold := time.Since(start)
+		start = time.Now()
+		for off := int64(0); off < n; off += int64(len(buf)) {
+			f.ReadAt(buf, off)
+		}
+		return map[string]float64{
+			"MB/s":      float64(n) / 1e6 / cold.Seconds(),
+			"warm-MB/s": float64(n) / 1e6 / time.Since(start).Seconds(),
+		}
+	})
+}
+
+// BenchmarkRandom reads 4 KiB at random places, with one reader and with four.
+func BenchmarkRandom(b *testing.B) {
+	for _, jobs := range []int{1, 4} {
+		b.Run(fmt.Sprintf("jobs=%d", jobs), func(b *testing.B) {
+			turns(b, func(f *os.File) map[string]float64 {
+				unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM)
+				return touches(b, f, jobs, func(buf []byte, page int64) error {
+					_, err := f.ReadAt(buf, page<<12)
+					return err
+				})
+			})
+		})
+	}
+}
+
+// BenchmarkMapped touches pages of a mapping at random.
+func BenchmarkMapped(b *testing.B) {
+	turns(b, func(f *os.File) map[string]float64 {
+		fi, err := f.Stat()
+		if err != nil {
+			b.Fatal(err)
+		}
+		mem, err := unix.Mmap(int(f.Fd()), 0, int(fi.Size()), unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer unix.Munmap(mem)
+		unix.Madvise(mem, unix.MADV_RANDOM)
+		return touches(b, f, 1, func(buf []byte, page int64) error {
+			copy(buf, mem[page<<12:])
+			return nil
+		})
+	})
+}
+
+// touches calls read for 8,000 pages of f at random, from several goroutines, and
+// returns the latency of one call in microseconds.
+func touches(b *testing.B, f *os.File, jobs int, read func(buf []byte, page int64) error) map[string]float64 {
+	const all = 8000
+	fi, err := f.Stat()
+	if err != nil {
+		b.Fatal(err)
+	}
+	took := make([]float64, all)
+	var wg sync.WaitGroup
+	for j := range jobs {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(j), 1))
+			buf := make([]byte, 4096)
+			for i := j; i < all; i += jobs {
+				start := time.Now()
+				if err := read(buf, r.Int64N(fi.Size()>>12)); err != nil {
+					b.Error(err)
+				}
+				took[i] = float64(time.Since(start).Nanoseconds()) / 1e3
+			}
+		})
+	}
+	wg.Wait()
+	sum := 0.0
+	for _, t := range took {
+		sum += t
+	}
+	slices.Sort(took)
+	return map[string]float64{"mean-µs": sum / all, "p99-µs": took[all*99/100]}
+}
