@@ -124,14 +124,14 @@ func killStorm(t *testing.T, role string, limit int64, env ...string) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	watchdog := time.AfterFunc(d+30*time.Second, func() { c.Process.Kill() })
+	dog := watch(c, d+30*time.Second)
 	var kills int
 	var all sync.WaitGroup
 	all.Go(func() { kills = killAgain(c.Process.Pid, role, time.Now().Add(d)) })
 	err := c.Wait()
 	all.Wait()
-	if !watchdog.Stop() {
-		t.Fatalf("hung after %d kills of the %s\n%s", kills, role, out.String())
+	if hung := dog.stop(); hung != nil {
+		t.Fatalf("after %d kills of the %s: %v\n%s", kills, role, hung, out.String())
 	}
 	if err != nil {
 		t.Fatalf("%v after %d kills of the %s\n%s", err, kills, role, out.String())

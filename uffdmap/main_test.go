@@ -60,11 +60,11 @@ func seconds(short, atLength time.Duration) time.Duration {
 // command prepares to run a body in a process of its own.
 func command(name string, args ...string) *exec.Cmd {
 	c := exec.Command("/proc/self/exe", args...)
-	c.Env = append(os.Environ(), bodyEnv+"="+name)
+	c.Env = append(os.Environ(), bodyEnv+"="+name, "GOTRACEBACK=crash") // all threads, should the watchdog ask
 	return c
 }
 
-// run runs a prepared command, kills it when it takes longer than limit, which is
+// run runs a prepared command, ends it when it takes longer than limit, which is
 // a failure, and returns its output.
 func run(t *testing.T, c *exec.Cmd, limit time.Duration) string {
 	t.Helper()
@@ -82,10 +82,10 @@ func output(c *exec.Cmd, limit time.Duration) (string, error) {
 	if err := c.Start(); err != nil {
 		return "", err
 	}
-	watchdog := time.AfterFunc(limit, func() { c.Process.Kill() })
+	dog := watch(c, limit)
 	err := c.Wait()
-	if !watchdog.Stop() {
-		err = fmt.Errorf("hung for %v and was killed", limit)
+	if hung := dog.stop(); hung != nil {
+		err = hung
 	}
 	return out.String(), err
 }

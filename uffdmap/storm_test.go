@@ -79,13 +79,15 @@ func stormBody(args []string) error {
 	if err != nil {
 		return err
 	}
-	rounds := 0
+	rounds, longest := 0, time.Duration(0)
 	for end := time.Now().Add(d); time.Now().Before(end); rounds++ {
+		begin := time.Now()
 		if err := stormRound(args[0], data, uint64(rounds)); err != nil {
 			return err
 		}
+		longest = max(longest, time.Since(begin))
 	}
-	fmt.Printf("%d rounds\n", rounds)
+	fmt.Printf("%d rounds, the longest took %v\n", rounds, longest)
 	return held.Close()
 }
 

@@ -1,0 +1,99 @@
+package uffdmap
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A watchdog ends a command that takes too long, after it has told where each of
+// its threads is.
+type watchdog struct {
+	timer *time.Timer
+	bit   chan struct{} // closed when the command was ended
+	found bytes.Buffer  // what it did then; complete when bit is closed
+}
+
+// watch ends c, which was started, with its helpers when limit has passed. The
+// goroutines of the program and of its pager are written to its standard error.
+func watch(c *exec.Cmd, limit time.Duration) *watchdog {
+	w := &watchdog{bit: make(chan struct{})}
+	w.timer = time.AfterFunc(limit, func() {
+		defer close(w.bit)
+		fmt.Fprintf(&w.found, "hung for %v and was killed\n", limit)
+		w.end(c.Process)
+	})
+	return w
+}
+
+// stop is called when the command has ended, and says what the watchdog found if
+// it was the one who ended it.
+func (w *watchdog) stop() error {
+	if w.timer.Stop() {
+		return nil
+	}
+	<-w.bit
+	return fmt.Errorf("%s", w.found.String())
+}
+
+// end tells what is known of p and its helpers and ends them one by one, so that
+// none goes on because another has ended.
+func (w *watchdog) end(p *os.Process) {
+	served := helpers(p.Pid)
+	writeThreads(&w.found, p.Pid)
+	for pid := range served {
+		writeThreads(&w.found, pid)
+	}
+	for pid, name := range served {
+		if name == "lazyfs-pager" {
+			continue
+		}
+		unix.Kill(pid, unix.SIGSTOP)
+		defer unix.Kill(pid, unix.SIGKILL)
+	}
+	for pid, name := range served {
+		if name == "lazyfs-pager" {
+			quit(pid)
+		}
+	}
+	quit(p.Pid)
+	p.Kill()
+}
+
+// quit makes a Go program write its goroutines, and waits for its end.
+func quit(pid int) {
+	unix.Kill(pid, unix.SIGQUIT)
+	const patience = 20 * time.Second // for the stacks of all threads
+	for end := time.Now().Add(patience); !ended(pid) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond) // between two looks at /proc
+	}
+}
+
+// ended says that process pid is gone, or waits for its parent.
+func ended(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return err != nil || bytes.Contains(b, []byte("State:\tZ"))
+}
+
+// writeThreads writes what the kernel knows of the threads of process pid.
+func writeThreads(out *bytes.Buffer, pid int) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	for _, dir := range threads {
+		read := func(name string) string {
+			b, _ := os.ReadFile(filepath.Join(dir, name))
+			return strings.TrimSpace(string(b))
+		}
+		stat := read("stat")
+		state := strings.TrimSpace(stat[strings.LastIndexByte(stat, ')')+1:])
+		fmt.Fprintf(out, "%s (%s): state %.1s in %s, system call %s\n", dir, read("comm"), state, read("wchan"), read("syscall"))
+		for line := range strings.Lines(read("stack")) {
+			fmt.Fprintf(out, "\t%s\n", strings.TrimSpace(line))
+		}
+	}
+}
