@@ -155,6 +155,9 @@ func (c *compactor) layout() layout {
 	// The file can't end before the end that its superblock says.
 	l := layout{end: max(s.space.end(), s.sb.end), free: s.space.freeBytes()}
 	l.free += l.end - s.space.end()
+	for _, e := range s.doomed() {
+		l.free += e.len // Once the store is closed.
+	}
 	l.slack = c.slack + (l.end-dataStart-l.free)/slackShare
 	l.goal = min(l.end, l.end-l.free+l.slack/2)
 	return l
