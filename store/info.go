@@ -23,6 +23,11 @@ type Info struct {
 	Frames map[string]int64 `json:"frames"` // number by kind: hole, zero, inline, raw, lz4, zstd, gzip
 }
 
+// Ratio is that of the plain bytes outside holes to the bytes of the file in use.
+func (i *Info) Ratio() float64 {
+	return float64(i.DataSize) / float64(max(i.FileSize-i.FreeSize, 1))
+}
+
 // Info walks the whole index. What waits to be committed is described as it was
 // before.
 func (s *Store) Info() (Info, error) {

@@ -91,7 +91,7 @@ func readInfo(path string) (storeInfo, error) {
 		Frames:     i.StoredSize,
 		Index:      i.IndexSize,
 		Free:       i.FreeSize,
-		Ratio:      float64(i.DataSize) / float64(max(i.FileSize-i.FreeSize, 1)),
+		Ratio:      i.Ratio(),
 		FrameSize:  i.FrameSize,
 		Codec:      i.Codec,
 		Level:      i.Level,
