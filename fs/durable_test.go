@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -62,6 +63,45 @@ func TestTerminateBusy(t *testing.T) {
 	}
 	if _, err := f.WriteAt([]byte("x"), 0); err == nil {
 		t.Error("a write after the end is acknowledged")
+	}
+}
+
+// A mount that can't be taken away, as it is not where it was made, ends all the
+// same: what was written is kept, and the daemon says what stayed.
+func TestTerminateMoved(t *testing.T) {
+	back, base := t.TempDir(), t.TempDir()
+	if err := unix.Mount("tmpfs", base, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(base, unix.MNT_DETACH) })
+	// Out of a shared mount nothing can be moved.
+	if err := unix.Mount("", base, "", unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	here, there := filepath.Join(base, "here"), filepath.Join(base, "there")
+	for _, dir := range []string{here, there} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := start(t, mountSpec{Source: back, Dir: here, Writable: true})
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(here, there, "", unix.MS_MOVE, ""); err != nil {
+		t.Fatal(err)
+	}
+	d.terminate()
+	if got := unpack(t, filepath.Join(back, "f.lazy")); !bytes.Equal(got, text(1, 100_000)) {
+		t.Error("what was written is lost")
+	}
+	if !strings.Contains(d.log.String(), "unmount "+here) {
+		t.Errorf("the daemon does not say what stayed: %q", d.log)
 	}
 }
 

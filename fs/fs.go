@@ -32,6 +32,11 @@ type Options struct {
 	// always checked against the modes and owners of the files.
 	AllowOther bool
 
+	// Restrict holds any of "nosuid", "nodev" and "noexec", which do what they
+	// do in mount(8). Without AllowOther, and for an ordinary user, a mount has
+	// the first two anyway.
+	Restrict []string
+
 	// CacheBytes bounds the memory for decompressed frames, which all open
 	// stores share. Zero means 64 MiB.
 	CacheBytes int64

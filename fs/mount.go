@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,8 +24,6 @@ const (
 	maxBackground = 64
 	// maxInflight bounds the memory of requests being served, in bytes.
 	maxInflight = 64 << 20
-	// unmountGrace is how long Unmount waits for those who have files open.
-	unmountGrace = 3 * time.Second
 )
 
 // mount is the file system that go-fuse drives.
@@ -45,6 +41,7 @@ type mount struct {
 	files         files
 	probes        probes
 	handles       handles
+	counts        counts
 	logged        logged
 	server        *fuse.Server
 }
@@ -91,6 +88,7 @@ func newMount(source string, o Options) (*mount, error) {
 		asRoot:        os.Geteuid() == 0,
 	}
 	m.files.init()
+	m.counts.begin = time.Now()
 	folder := source
 	fi, err := os.Stat(source)
 	if err != nil {
@@ -152,14 +150,14 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 	if abs, err := filepath.Abs(source); err == nil {
 		source = abs
 	}
-	return m.start(m, source, dir)
+	return m.start(counting{m}, source, dir)
 }
 
-// start mounts fs, which is m but in benchmarks, and serves it.
+// start mounts fs, which is m with counters but in benchmarks, and serves it.
 func (m *mount) start(fs fuse.RawFileSystem, source, dir string) (*Server, error) {
-	server, err := fuse.NewServer(fs, dir, m.mountOptions(source))
+	server, err := m.attach(fs, dir, m.mountOptions(source))
 	if err != nil {
-		return nil, fmt.Errorf("mount: %w", err)
+		return nil, err
 	}
 	m.server = server
 	s := &Server{
@@ -198,6 +196,7 @@ func (m *mount) mountOptions(source string) *fuse.MountOptions {
 	if m.asRoot && m.opt.AllowOther {
 		flags = unix.MS_MGC_VAL
 	}
+	o.Options = append(o.Options, m.opt.Restrict...)
 	if !m.opt.Writable {
 		flags |= unix.MS_RDONLY
 		if !m.asRoot {
@@ -223,67 +222,4 @@ func (m *mount) checkPlace(dir string) error {
 			return nil
 		}
 	}
-}
-
-// finish closes all stores once no more requests are served.
-func (s *Server) finish() {
-	<-s.ended
-	close(s.stopSync)
-	s.err = s.m.files.closeAll()
-	close(s.done)
-}
-
-// Wait waits for the end of the mount, by Unmount, umount(8) or fusermount3 -u,
-// until everything that was written is durable. Its error tells of what isn't.
-func (s *Server) Wait() error {
-	<-s.done
-	return s.err
-}
-
-// Unmount ends the mount and returns when everything that was written is durable.
-// When files are open it takes the mount out of sight, waits a few seconds for
-// them to be closed, and then lets their further use fail.
-func (s *Server) Unmount() error {
-	s.unmounting.Lock()
-	defer s.unmounting.Unlock()
-	select {
-	case <-s.ended:
-		return s.Wait()
-	default:
-	}
-	err := s.unmount(false)
-	if err != nil {
-		if err = s.unmount(true); err != nil {
-			return fmt.Errorf("unmount %s: %w", s.dir, err)
-		}
-		s.m.log.Printf("%s: files are in use: the mount is detached", s.dir)
-	}
-	grace := time.NewTimer(unmountGrace)
-	defer grace.Stop()
-	select {
-	case <-s.ended:
-	case <-grace.C:
-		s.end.Do(func() { close(s.ended) })
-	}
-	return s.Wait()
-}
-
-// unmount takes the mount out of the tree, and with lazy even when it is busy.
-func (s *Server) unmount(lazy bool) error {
-	if s.m.asRoot {
-		flags := 0
-		if lazy {
-			flags = unix.MNT_DETACH
-		}
-		return unix.Unmount(s.dir, flags)
-	}
-	args := []string{"-u", s.dir}
-	if lazy {
-		args = []string{"-u", "-z", s.dir}
-	}
-	out, err := exec.Command("fusermount3", args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("fusermount3: %s: %w", strings.TrimSpace(string(out)), err)
-	}
-	return nil
 }

@@ -1,9 +1,21 @@
 package fs
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
 )
+
+// ownAttrs begins the names of the extended attributes that are the mount's own.
+// They can be read but not changed, and are not listed: a program that copies all
+// attributes of a file neither copies them nor stumbles over them.
+const ownAttrs = "user.lazyfs."
 
 // withPath calls do with a path to the backing inode of node id.
 func (m *mount) withPath(id uint64, do func(path string, f *file) error) error {
@@ -22,6 +34,61 @@ func (m *mount) withPath(id uint64, do func(path string, f *file) error) error {
 	return do(procPath(u.fd), u.file)
 }
 
+// ownAttr is the value of the mount's own attribute name of node id: "ratio",
+// "codec" or "frames" of a store, as of its last commit.
+func (m *mount) ownAttr(id uint64, name string) (value string, err error) {
+	n := m.nodes.get(id)
+	switch {
+	case n == nil:
+		return "", unix.ESTALE
+	case !n.store || !slices.Contains([]string{"ratio", "codec", "frames"}, name):
+		return "", unix.ENODATA
+	}
+	f, err := m.openFile(n, false)
+	if err != nil {
+		return "", err
+	}
+	defer m.files.release(f)
+	err = f.use(func(s *store.Store) error {
+		info, err := s.Info()
+		if err != nil {
+			return err
+		}
+		switch name {
+		case "ratio":
+			value = fmt.Sprintf("%.2f", info.Ratio())
+		case "codec":
+			value = info.Codec
+		case "frames":
+			value = framesText(&info)
+		}
+		return nil
+	})
+	return value, err
+}
+
+// framesText is the size of a frame, in bytes, and how many there are of each kind:
+// "16384 hole=3 lz4=20".
+func framesText(i *store.Info) string {
+	var b strings.Builder
+	fmt.Fprint(&b, i.FrameSize)
+	for _, kind := range slices.Sorted(maps.Keys(i.Frames)) {
+		if n := i.Frames[kind]; n > 0 {
+			fmt.Fprintf(&b, " %s=%d", kind, n)
+		}
+	}
+	return b.String()
+}
+
+// fillXAttr answers getxattr(2) with value; an empty dest asks for its length.
+func fillXAttr(value, dest []byte) (uint32, fuse.Status) {
+	if len(dest) > 0 && len(dest) < len(value) {
+		return uint32(len(value)), fuse.ERANGE
+	}
+	copy(dest, value)
+	return uint32(len(value)), fuse.OK
+}
+
 // changePath is withPath for a change of the inode.
 func (m *mount) changePath(id uint64, do func(path string) error) error {
 	if !m.opt.Writable {
@@ -38,6 +105,13 @@ func (m *mount) changePath(id uint64, do func(path string) error) error {
 
 // GetXAttr is getxattr(2).
 func (m *mount) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest []byte) (uint32, fuse.Status) {
+	if own, ok := strings.CutPrefix(attr, ownAttrs); ok {
+		value, err := m.ownAttr(h.NodeId, own)
+		if err != nil {
+			return 0, status(err)
+		}
+		return fillXAttr([]byte(value), dest)
+	}
 	var size int
 	err := m.withPath(h.NodeId, func(path string, _ *file) (err error) {
 		size, err = unix.Getxattr(path, attr, dest)
@@ -58,6 +132,9 @@ func (m *mount) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uin
 
 // SetXAttr is setxattr(2).
 func (m *mount) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, data []byte) fuse.Status {
+	if strings.HasPrefix(attr, ownAttrs) {
+		return fuse.EPERM
+	}
 	return status(m.changePath(in.NodeId, func(path string) error {
 		return unix.Setxattr(path, attr, data, int(in.Flags))
 	}))
@@ -65,6 +142,9 @@ func (m *mount) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, da
 
 // RemoveXAttr is removexattr(2).
 func (m *mount) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string) fuse.Status {
+	if strings.HasPrefix(attr, ownAttrs) {
+		return fuse.EPERM
+	}
 	return status(m.changePath(h.NodeId, func(path string) error {
 		return unix.Removexattr(path, attr)
 	}))

@@ -69,6 +69,9 @@ func TestOrdinaryUser(t *testing.T) {
 		$lazyfs umount mnt
 		$lazyfs cat stores/y.lazy | cmp - plain
 
+		$lazyfs mount stores /etc && exit 9
+		$lazyfs mount --allow-other stores mnt && exit 9
+
 		$lazyfs mount --rw --quiet stores mnt
 		kill -KILL $(tr -dc '0-9,' < /tmp/lazyfs-$nobody/$(mountpoint -d mnt) | cut -d, -f1)
 		$lazyfs umount mnt && exit 9
@@ -78,6 +81,9 @@ func TestOrdinaryUser(t *testing.T) {
 		"mnt: stores/x.lazy mounted read-only\n",
 		"lazyfs umount: " + dir + "/mnt: is busy: in use by sh (pid ",
 		"lazyfs umount: " + dir + "/mnt: unmounted, but its daemon (pid ",
+		// What fusermount3 says comes through it, and nothing beside it.
+		"\nlazyfs mount: /etc: fusermount3: user has no write access to mountpoint /etc\nlazyfs mount: " +
+			dir + "/mnt: fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf\n",
 		"done\n",
 	} {
 		if !strings.Contains(out, want) {

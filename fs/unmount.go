@@ -1,0 +1,72 @@
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// unmountGrace is how long Unmount waits for those who have files open.
+const unmountGrace = 3 * time.Second
+
+// finish closes all stores once no more requests are served.
+func (s *Server) finish() {
+	<-s.ended
+	close(s.stopSync)
+	s.err = s.m.files.closeAll()
+	close(s.done)
+}
+
+// Wait waits for the end of the mount, by Unmount, umount(8) or fusermount3 -u,
+// until everything that was written is durable. Its error tells of what isn't.
+func (s *Server) Wait() error {
+	<-s.done
+	return s.err
+}
+
+// Unmount ends the mount and returns when everything that was written is durable.
+// When files are open it takes the mount out of sight, waits a few seconds for
+// them to be closed, and then lets their further use fail. A mount that can't be
+// taken away ends like that, too: it stays in sight, and all its use fails.
+func (s *Server) Unmount() error {
+	s.unmounting.Lock()
+	defer s.unmounting.Unlock()
+	select {
+	case <-s.ended:
+		return s.Wait()
+	default:
+	}
+	err := s.unmount(false)
+	if err != nil {
+		if err = s.unmount(true); err == nil {
+			s.m.log.Printf("%s: files are in use: the mount is detached", s.dir)
+		}
+	}
+	grace := time.NewTimer(unmountGrace)
+	defer grace.Stop()
+	select {
+	case <-s.ended:
+		return s.Wait() // If unmounting failed, someone else was faster.
+	case <-grace.C:
+		s.end.Do(func() { close(s.ended) })
+	}
+	if err != nil {
+		err = fmt.Errorf("unmount %s: %w", s.dir, err)
+	}
+	return errors.Join(err, s.Wait())
+}
+
+// unmount takes the mount out of the tree, and with lazy even when it is busy.
+func (s *Server) unmount(lazy bool) error {
+	switch {
+	case !s.m.asRoot && lazy:
+		return fusermount("-u", "-z", "--", s.dir)
+	case !s.m.asRoot:
+		return fusermount("-u", "--", s.dir)
+	case lazy:
+		return unix.Unmount(s.dir, unix.MNT_DETACH)
+	}
+	return unix.Unmount(s.dir, 0)
+}
