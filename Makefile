@@ -13,7 +13,7 @@ FAULTS := ./internal/uffd/... ./uffdmap/... ./test/cracauer/...
 
 TEST := go test -count=1
 
-.PHONY: lazyfs demo test test-long lint setup clean help
+.PHONY: lazyfs demo test test-long bench-map lint setup clean help
 
 lazyfs: ## build bin/lazyfs (the default)
 	go build $(BUILD) -o bin/lazyfs ./cmd/lazyfs
@@ -31,6 +31,9 @@ test-long: setup lint ## run the long tests and the fuzz targets too, for an hou
 	LAZYFS_LONG=1 GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(TEST) -race -timeout 60m $$(go list ./... | grep -v '/test$$')
 	LAZYFS_LONG=1 GOMAXPROCS=1 $(TEST) -timeout 60m $(FAULTS)
 	test/fuzz 30s
+
+bench-map: ## compare mappings with what the machine can do, in three minutes
+	go run ./test/yardstick
 
 lint: ## check format, go vet and staticcheck
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not in gofmt's format:"; echo "$$bad"; exit 1; }
