@@ -96,7 +96,10 @@ func TestTerminateMoved(t *testing.T) {
 	if err := unix.Mount(here, there, "", unix.MS_MOVE, ""); err != nil {
 		t.Fatal(err)
 	}
-	d.terminate()
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	if err := <-d.done; err == nil {
+		t.Error("the daemon ends as if all were well")
+	}
 	if got := unpack(t, filepath.Join(back, "f.lazy")); !bytes.Equal(got, text(1, 100_000)) {
 		t.Error("what was written is lost")
 	}

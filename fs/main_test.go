@@ -84,9 +84,7 @@ func serve(spec string) int {
 	signal.Notify(term, syscall.SIGTERM)
 	go func() {
 		<-term
-		if err := server.Unmount(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
+		server.Unmount() // Wait returns its error.
 	}()
 	fmt.Println("ready")
 	if err := server.Wait(); err != nil {

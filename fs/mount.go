@@ -54,6 +54,7 @@ type Server struct {
 	unmounting sync.Mutex    // held by Unmount
 	ended      chan struct{} // closed when no more requests are served
 	end        sync.Once     // closes ended
+	stays      error         // the mount could not be taken away; set before ended is closed
 	stopSync   chan struct{}
 	done       chan struct{} // closed when everything is synced and closed
 	err        error         // of that; read after done

@@ -15,19 +15,19 @@ const unmountGrace = 3 * time.Second
 func (s *Server) finish() {
 	<-s.ended
 	close(s.stopSync)
-	s.err = s.m.files.closeAll()
+	s.err = errors.Join(s.stays, s.m.files.closeAll())
 	close(s.done)
 }
 
 // Wait waits for the end of the mount, by Unmount, umount(8) or fusermount3 -u,
-// until everything that was written is durable. Its error tells of what isn't.
+// until everything that was written is durable. Its error tells of what isn't, and
+// of a mount that stayed.
 func (s *Server) Wait() error {
 	<-s.done
 	return s.err
 }
 
-// Unmount ends the mount and returns when everything that was written is durable.
-// When files are open it takes the mount out of sight, waits a few seconds for
+// Unmount ends the mount and returns what Wait does. When files are open it takes the mount out of sight, waits a few seconds for
 // them to be closed, and then lets their further use fail. A mount that can't be
 // taken away ends like that, too: it stays in sight, and all its use fails.
 func (s *Server) Unmount() error {
@@ -47,15 +47,16 @@ func (s *Server) Unmount() error {
 	grace := time.NewTimer(unmountGrace)
 	defer grace.Stop()
 	select {
-	case <-s.ended:
-		return s.Wait() // If unmounting failed, someone else was faster.
+	case <-s.ended: // If unmounting failed, someone else was faster.
 	case <-grace.C:
-		s.end.Do(func() { close(s.ended) })
+		s.end.Do(func() {
+			if err != nil {
+				s.stays = fmt.Errorf("unmount %s: %w", s.dir, err)
+			}
+			close(s.ended)
+		})
 	}
-	if err != nil {
-		err = fmt.Errorf("unmount %s: %w", s.dir, err)
-	}
-	return errors.Join(err, s.Wait())
+	return s.Wait()
 }
 
 // unmount takes the mount out of the tree, and with lazy even when it is busy.

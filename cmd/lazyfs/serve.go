@@ -53,11 +53,7 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 		}
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() {
-		if err := server.Unmount(); err != nil {
-			fmt.Fprintln(logFile, errorLine("mount", err))
-		}
-	})
+	stop := context.AfterFunc(ctx, func() { _ = server.Unmount() }) // Wait returns its error
 	defer stop()
 	err = server.Wait()
 	r.end(err)
