@@ -1,13 +1,12 @@
 package uffdmap
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -40,7 +39,7 @@ func killedBody(args []string) error {
 		return err
 	}
 	stop := collect()
-	err = readAndWrite(m, data, time.Now().Add(d))
+	slowest, err := readAndWrite(m, data, time.Now().Add(d))
 	stop()
 	if err != nil {
 		return err
@@ -48,7 +47,7 @@ func killedBody(args []string) error {
 	if !bytes.Equal(m.Bytes(), data) {
 		return errors.New("memory differs from what was written")
 	}
-	fmt.Printf("%d takeovers, %+v\n", m.Stats().Takeovers, m.Stats())
+	fmt.Printf("the slowest touch took %v, %+v\n", slowest, m.Stats())
 	if err := os.WriteFile(args[1], data, 0o600); err != nil {
 		return err
 	}
@@ -56,11 +55,13 @@ func killedBody(args []string) error {
 }
 
 // readAndWrite checks and changes bytes of m until end, each goroutine its own
-// part of every frame, and calls Sync, Prefetch and Protect in between.
-func readAndWrite(m *Mapping, data []byte, end time.Time) error {
+// part of every frame, and calls Sync, Prefetch and Protect in between. It returns
+// how long the slowest touch took.
+func readAndWrite(m *Mapping, data []byte, end time.Time) (slowest time.Duration, err error) {
 	const writers = 4
 	const part = 512
 	var errs [writers + 1]error
+	var times [writers]time.Duration
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
@@ -68,6 +69,7 @@ func readAndWrite(m *Mapping, data []byte, end time.Time) error {
 			for time.Now().Before(end) {
 				at := (r.IntN(len(data)/part/writers)*writers + w) * part
 				got, want := m.Bytes()[at:at+part], data[at:at+part]
+				begin := time.Now()
 				if !bytes.Equal(got, want) {
 					errs[w] = fmt.Errorf("bytes at %#x are wrong", at)
 					return
@@ -76,6 +78,7 @@ func readAndWrite(m *Mapping, data []byte, end time.Time) error {
 					want[r.IntN(part)]++
 					copy(got, want)
 				}
+				times[w] = max(times[w], time.Since(begin))
 			}
 		})
 	}
@@ -87,33 +90,65 @@ func readAndWrite(m *Mapping, data []byte, end time.Time) error {
 		}
 	})
 	all.Wait()
-	return errors.Join(errs[:]...)
+	return slices.Max(times[:]), errors.Join(errs[:]...)
 }
 
-// killAgain kills the helper of that role in program pid, with SIGKILL, when both
-// are there and some time has passed, until end; it returns how often.
-func killAgain(pid int, role string, end time.Time) int {
-	const longest = 50 * time.Millisecond
-	kills, last := 0, 0
-	for time.Now().Before(end) {
-		victim, other := helper(pid, rolePager), helper(pid, roleStandby)
-		if role == roleStandby {
-			victim, other = other, victim
-		}
-		if victim == 0 || other == 0 || victim == last {
-			time.Sleep(time.Millisecond) // between two looks at /proc
-			continue
-		}
-		if unix.Kill(victim, unix.SIGKILL) == nil {
+// A disturbance does something to helpers of program pid until end, and returns
+// how often it did.
+type disturbance func(t *testing.T, pid int, end time.Time) int
+
+// kill kills a helper of one of the roles, with SIGKILL, whenever both helpers are
+// there and some time has passed.
+func kill(roles ...string) disturbance {
+	return func(t *testing.T, pid int, end time.Time) int {
+		const longest = 50 * time.Millisecond
+		kills, last := 0, 0
+		for time.Now().Before(end) {
+			role := roles[rand.IntN(len(roles))]
+			victim := 0
+			eventually(t, "two helpers", func() bool {
+				victim = helper(pid, role)
+				other := rolePager
+				if role == rolePager {
+					other = roleStandby
+				}
+				return victim != 0 && victim != last && helper(pid, other) != 0 || ended(pid)
+			})
+			if ended(pid) {
+				break
+			}
+			must(t, "kill", unix.Kill(victim, unix.SIGKILL))
 			kills++
 			last = victim
 			<-time.After(rand.N(longest))
 		}
+		return kills
 	}
-	return kills
 }
 
-func killStorm(t *testing.T, role string, limit int64, env ...string) {
+// halt stops a helper for a moment, with SIGSTOP, and lets it go on.
+func halt(t *testing.T, pid int, end time.Time) int {
+	const longest = 100 * time.Millisecond
+	halts := 0
+	for ; time.Now().Before(end); halts++ {
+		victim := 0
+		eventually(t, "a helper", func() bool {
+			victim = helper(pid, []string{rolePager, roleStandby}[rand.IntN(2)])
+			return victim != 0 || ended(pid)
+		})
+		if ended(pid) {
+			break
+		}
+		must(t, "stop", unix.Kill(victim, unix.SIGSTOP))
+		<-time.After(rand.N(longest))
+		must(t, "go on", unix.Kill(victim, unix.SIGCONT))
+	}
+	return halts
+}
+
+// disturbed runs a program that reads and writes a mapping with this memory limit
+// while its helpers are disturbed.
+func disturbed(t *testing.T, disturb disturbance, limit int64, env ...string) {
 	t.Helper()
 	path, plain := storeAndPlain(t, 16<<20, 21)
 	d := seconds(2*time.Second, time.Minute)
@@ -125,20 +160,17 @@ func killStorm(t *testing.T, role string, limit int64, env ...string) {
 		t.Fatal(err)
 	}
 	dog := watch(c, d+30*time.Second)
-	var kills int
-	var all sync.WaitGroup
-	all.Go(func() { kills = killAgain(c.Process.Pid, role, time.Now().Add(d)) })
+	times := disturb(t, c.Process.Pid, time.Now().Add(d))
 	err := c.Wait()
-	all.Wait()
 	if hung := dog.stop(); hung != nil {
-		t.Fatalf("after %d kills of the %s: %v\n%s", kills, role, hung, out.String())
+		err = hung
 	}
 	if err != nil {
-		t.Fatalf("%v after %d kills of the %s\n%s", err, kills, role, out.String())
+		t.Fatalf("disturbed %d times: %v\n%s", times, err, out.String())
 	}
-	t.Logf("%d kills of the %s: %s", kills, role, out.String())
-	if kills == 0 {
-		t.Error("nothing was killed")
+	t.Logf("disturbed %d times: %s", times, out.String())
+	if times == 0 {
+		t.Error("nothing was disturbed")
 	}
 	want, err := os.ReadFile(plain)
 	if err != nil {
@@ -153,15 +185,21 @@ func killStorm(t *testing.T, role string, limit int64, env ...string) {
 // loses nothing: right bytes, unsynced writes included, no hang, and what was
 // asked of it is done by its successor.
 func TestMapPagerKilled(t *testing.T) {
-	t.Run("all resident", func(t *testing.T) { killStorm(t, rolePager, 0) })
-	t.Run("evicting", func(t *testing.T) { killStorm(t, rolePager, 4<<20) })
-	t.Run("one processor", func(t *testing.T) { killStorm(t, rolePager, 4<<20, "GOMAXPROCS=1") })
+	t.Run("all resident", func(t *testing.T) { disturbed(t, kill(rolePager), 0) })
+	t.Run("evicting", func(t *testing.T) { disturbed(t, kill(rolePager), 4<<20) })
+	t.Run("one processor", func(t *testing.T) { disturbed(t, kill(rolePager), 4<<20, "GOMAXPROCS=1") })
 	// Signals make a waiting thread fault again, and hide that nobody woke it.
-	t.Run("without signals", func(t *testing.T) { killStorm(t, rolePager, 4<<20, "GODEBUG=asyncpreemptoff=1") })
+	t.Run("without signals", func(t *testing.T) { disturbed(t, kill(rolePager), 4<<20, "GODEBUG=asyncpreemptoff=1") })
 }
 
 // A standby that is killed again and again is replaced, and nobody notices.
-func TestMapStandbyKilled(t *testing.T) { killStorm(t, roleStandby, 4<<20) }
+func TestMapStandbyKilled(t *testing.T) { disturbed(t, kill(roleStandby), 4<<20) }
+
+// It does not matter which of the two is killed.
+func TestMapEitherKilled(t *testing.T) { disturbed(t, kill(rolePager, roleStandby), 4<<20) }
+
+// Helpers that stand still for a while, as in a debugger, are waited for.
+func TestMapHelperHalted(t *testing.T) { disturbed(t, halt, 4<<20) }
 
 // When both helpers are killed while no page is waited for, the program starts
 // new ones, and its writes are still there.
@@ -189,76 +227,6 @@ func TestMapBothKilled(t *testing.T) {
 	}
 	if !bytes.Equal(unpack(t, path), data) {
 		t.Error("store differs from what was written")
-	}
-}
-
-func init() { bodies["abandon"] = abandonBody }
-
-// abandonBody writes before and after a Sync and waits to be killed.
-func abandonBody(args []string) error {
-	m, err := Map(args[0], Options{Writable: true, MemoryLimit: 1 << 20})
-	if err != nil {
-		return err
-	}
-	for i := range m.Size() {
-		m.Bytes()[i] = 1
-	}
-	if err := m.Sync(); err != nil {
-		return err
-	}
-	for i := range m.Size() {
-		m.Bytes()[i] = 2
-	}
-	fmt.Println("written")
-	select {}
-}
-
-// A killed program leaves its store as at the last Sync, and no helper.
-func TestMapProgramKilled(t *testing.T) {
-	path := pack(t, content(3<<20, 23), store.CreateOptions{})
-	c := command("abandon", path)
-	c.Stderr = os.Stderr
-	waitFor(t, c, "written\n")
-	served := helpers(c.Process.Pid)
-	if len(served) != 2 {
-		t.Errorf("helpers are %v, want two", served)
-	}
-	c.Process.Kill()
-	c.Wait()
-	for pid := range served {
-		eventually(t, fmt.Sprintf("end of helper %d", pid), func() bool { return unix.Kill(pid, 0) == unix.ESRCH || orphaned(pid) })
-	}
-	if !bytes.Equal(unpack(t, path), bytes.Repeat([]byte{1}, 3<<20)) {
-		t.Error("store is not as at the last Sync")
-	}
-	s, err := store.Open(path, store.Options{Writable: true})
-	if err != nil {
-		t.Fatalf("open for writing: %v", err)
-	}
-	s.Close()
-}
-
-// orphaned says that pid has ended and waits for a parent that does not care.
-func orphaned(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	return err != nil || bytes.Contains(b, []byte("State:\tZ"))
-}
-
-// waitFor starts c and waits until it prints line.
-func waitFor(t *testing.T, c *exec.Cmd, line string) {
-	t.Helper()
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Process.Kill() })
-	watchdog := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
-	defer watchdog.Stop()
-	if got, err := bufio.NewReader(out).ReadString('\n'); got != line {
-		t.Fatalf("%v: printed %q, want %q (%v)", c.Args[1:], got, line, err)
 	}
 }
 

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if stuck := os.Getenv(stuckEnv); stuck != "" {
 		wrapSource = func(s store.Source) store.Source { return stuckSource{s, stuck} }
 	}
+	if failing := os.Getenv(failingEnv); failing != "" {
+		wrapSource = func(s store.Source) store.Source { return failingSource{s, failing} }
+	}
 	if os.Getenv(noMainEnv) == "" || os.Getenv(helperEnv) != "" {
 		Main()
 	}
@@ -90,16 +93,24 @@ func output(c *exec.Cmd, limit time.Duration) (string, error) {
 	return out.String(), err
 }
 
-// eventually waits until ok, and fails after a while.
+// eventually waits until ok, and fails the test after a while.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
+	if err := await(what, ok); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await waits until ok; after a while that is an error.
+func await(what string, ok func() bool) error {
+	const patience = 20 * time.Second
+	for deadline := time.Now().Add(patience); !ok(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
+			return fmt.Errorf("not within %v: %s", patience, what)
 		}
 		time.Sleep(time.Millisecond) // between two looks at the condition
 	}
+	return nil
 }
 
 // content makes bytes that compress a little, with a stretch of zeros.

@@ -21,8 +21,8 @@ import (
 //
 //   - A page whose frame can't be read or fails its checksum is a SIGBUS for who
 //     touches it: a crash, or a panic that can be recovered after
-//     debug.SetPanicOnFault(true), with the address. Prefetch of the range tells
-//     the reason as an error. The page stays so until the mapping is closed.
+//     debug.SetPanicOnFault(true), with the address. The page stays so until a
+//     Prefetch of it succeeds, which otherwise tells the reason as an error.
 //   - A touch of an absent page keeps its goroutine's P while it waits, a few
 //     microseconds for a store on a local disk. With a slow store that adds up
 //     to pauses of the garbage collector: call Prefetch before, or use Open.

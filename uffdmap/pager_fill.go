@@ -156,6 +156,10 @@ func (m *served) install(src []byte, off int64, flags uffd.CopyFlags) error {
 	for tries := 0; ; tries++ {
 		err := m.uffd.Fill(m.addr(off), address(src), uintptr(len(src)), flags)
 		switch {
+		case err == unix.ENOENT && len(src) > pageSize:
+			// The program has given some of the pages other properties, and one
+			// copy may not reach from those into the next.
+			return m.installPages(src, off, flags)
 		case err == unix.ENOENT || err == unix.ESRCH || errors.Is(err, os.ErrClosed):
 			return nil // The program has unmapped it, or is gone.
 		case err == unix.ENOMEM && tries < 1000:
@@ -168,6 +172,16 @@ func (m *served) install(src []byte, off int64, flags uffd.CopyFlags) error {
 			return nil
 		}
 	}
+}
+
+// installPages is install page by page.
+func (m *served) installPages(src []byte, off int64, flags uffd.CopyFlags) error {
+	for at := 0; at < len(src); at += pageSize {
+		if err := m.install(src[at:at+pageSize], off+int64(at), flags); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // poison makes the absent pages of frame n a SIGBUS for who touches them. The

@@ -27,11 +27,14 @@ type stuckSource struct {
 }
 
 func (s stuckSource) ReadFrame(n int64, dst []byte) (bool, error) {
-	for n%2 == 1 {
-		if _, err := os.Stat(filepath.Join(s.folder, strconv.FormatInt(n, 10))); err == nil {
-			break
+	arrived := func() bool {
+		_, err := os.Stat(filepath.Join(s.folder, strconv.FormatInt(n, 10)))
+		return err == nil
+	}
+	if n%2 == 1 {
+		if err := await(fmt.Sprintf("frame %d", n), arrived); err != nil {
+			return false, err
 		}
-		time.Sleep(time.Millisecond) // between two looks
 	}
 	return s.Source.ReadFrame(n, dst)
 }
@@ -58,8 +61,8 @@ func stuckBody(args []string) error {
 			done <- nil
 		}()
 	}
-	for m.Stats().Faults < 3 {
-		time.Sleep(time.Millisecond) // until the frames are being read
+	if err := await("frames being read", func() bool { return m.Stats().Faults >= 3 }); err != nil {
+		return err
 	}
 	if err := m.Prefetch(Range{0, 1}, Range{64 << 14, 1}); err != nil {
 		return err

@@ -69,10 +69,7 @@ func (w *watchdog) end(p *os.Process) {
 // quit makes a Go program write its goroutines, and waits for its end.
 func quit(pid int) {
 	unix.Kill(pid, unix.SIGQUIT)
-	const patience = 20 * time.Second // for the stacks of all threads
-	for end := time.Now().Add(patience); !ended(pid) && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond) // between two looks at /proc
-	}
+	await("its end", func() bool { return ended(pid) })
 }
 
 // ended says that process pid is gone, or waits for its parent.
