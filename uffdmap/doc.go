@@ -9,6 +9,7 @@
 //
 // A served mapping (Map) is one slice that any code may touch at any time. Its
 // faults are answered by a helper process, which the package starts; see Main.
+// A Snapshot of it holds one instant while the program goes on writing.
 //
 // Why the fault of a Go program is never answered by a goroutine of the same
 // program: a goroutine that waits for a page keeps its P, so the garbage

@@ -31,6 +31,10 @@ var (
 	// and the Linux that has it.
 	ErrUnsupported = uffd.ErrUnsupported
 
+	// ErrSnapshotLost says that the pager which held a snapshot has died. The
+	// mapping goes on; another snapshot can be taken.
+	ErrSnapshotLost = errors.New("snapshot lost: its pager died")
+
 	// ErrLimit says that Options.MemoryLimit leaves no room: what is pinned,
 	// and what may not be evicted, fills it.
 	ErrLimit = errors.New("memory limit reached")

@@ -166,6 +166,7 @@ func (p *pager) detach(id int32) error {
 func (p *pager) request(m message) error {
 	s := p.find(m.ID)
 	if s == nil || !s.enter() {
+		closeAll(m.fds)
 		return os.ErrClosed
 	}
 	defer s.leave()
@@ -176,6 +177,13 @@ func (p *pager) request(m message) error {
 		return s.prefetch(m.Ranges)
 	case verbProtect:
 		return s.protect()
+	case verbSnapshot:
+		return s.takeSnapshot(m.Snap, m.fds)
+	case verbRecall:
+		return s.readSnapshot(m.Snap, m.Ranges[0])
+	case verbForget:
+		s.dropSnapshot(m.Snap)
+		return nil
 	}
 	return fmt.Errorf("pager does not know %q", m.Verb)
 }

@@ -106,15 +106,8 @@ func (m *served) spillFrame(buf []byte, n int64) error {
 		return err
 	}
 	off, _ := m.extent(n)
-	for done := 0; done < len(p); {
-		k, err := unix.Pwrite(m.spill, p[done:], off+int64(done))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("write frame %d to the spill file: %w", n, err)
-		}
-		done += k
+	if err := pwriteFull(m.spill, p, off); err != nil {
+		return fmt.Errorf("write frame %d to the spill file: %w", n, err)
 	}
 	m.table.spilled.set(n)
 	return nil

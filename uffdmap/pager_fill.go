@@ -117,6 +117,9 @@ func (m *served) load(buf []byte, n int64, write bool) error {
 	off, length := m.extent(n)
 	if write {
 		// The writer goes on at once, without a second fault.
+		m.lifting.RLock()
+		defer m.lifting.RUnlock()
+		m.save(n)
 		m.table.dirty.set(n)
 		m.table.written.set(n)
 		return m.install(buf[:length], off, 0)

@@ -69,8 +69,8 @@ func (s *spec) extent(n int64) (off, length int64) {
 
 // A served is a mapping in its pager.
 //
-// Locks are taken in this order: gate, syncing, evictor, locks. Who holds the
-// lock of one frame waits for no other.
+// Locks are taken in this order: gate, syncing, evictor, locks, lifting. Who holds
+// the lock of one frame waits for no other.
 type served struct {
 	spec
 	fds    []int // as received, for the next standby; uffd owns the first
@@ -89,7 +89,11 @@ type served struct {
 	syncing sync.Mutex   // one write-back at a time
 	unclean bool         // the last write-back failed; guarded by syncing
 
-	locks   *lockSet // of frames: their presence, their protection, their bits
+	locks *lockSet // of frames: their presence, their protection, their bits
+
+	lifting   sync.RWMutex        // held for reading by who lets a write through; guards what follows
+	snapshots map[int32]*snapshot // under way
+
 	ahead   ahead
 	evictor evictor
 }
@@ -198,6 +202,9 @@ func (m *served) close(clean bool) error {
 		err = m.store.Discard()
 	default:
 		err = m.source.Close()
+	}
+	for id := range m.snapshots {
+		m.dropSnapshot(id)
 	}
 	m.uffd.Close()
 	closeAll(m.fds[fdUffd+1:])

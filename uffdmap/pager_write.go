@@ -17,6 +17,9 @@ func (m *served) lift(page int64) {
 	n := page / m.FrameSize
 	m.locks.lock(n)
 	defer m.locks.unlock(n)
+	m.lifting.RLock()
+	defer m.lifting.RUnlock()
+	m.save(n)
 	m.table.head.writes.Add(1)
 	m.table.dirty.set(n)
 	m.table.written.set(n)
@@ -26,19 +29,25 @@ func (m *served) lift(page int64) {
 // setProtected protects the present pages of frame n, or lifts that.
 func (m *served) setProtected(n int64, on bool) error {
 	off, length := m.extent(n)
-	for {
-		err := m.uffd.WriteProtect(m.addr(off), uintptr(length), on, false)
+	return m.protectRange(Range{off, length}, on)
+}
+
+// protectRange protects the present pages of whole frames, or lifts that.
+func (m *served) protectRange(r Range, on bool) error {
+	for r.Len > 0 {
+		err := m.uffd.WriteProtect(m.addr(r.Off), uintptr(r.Len), on, false)
 		switch {
 		case err == unix.EAGAIN:
 			runtime.Gosched()
 		case err == unix.ENOENT || err == unix.ESRCH || errors.Is(err, os.ErrClosed):
 			return nil // The program has unmapped it, or is gone.
 		case err != nil:
-			return fmt.Errorf("protect frame %d: %w", n, err)
+			return fmt.Errorf("protect %#x bytes at %#x: %w", r.Len, r.Off, err)
 		default:
 			return nil
 		}
 	}
+	return nil
 }
 
 // protect makes every write from now on visible as written. Pages that nobody
@@ -166,6 +175,17 @@ func preadFull(fd int, p []byte, off int64) error {
 			return err
 		case n == 0:
 			return unix.EIO
+		}
+		p, off = p[max(n, 0):], off+int64(max(n, 0))
+	}
+	return nil
+}
+
+func pwriteFull(fd int, p []byte, off int64) error {
+	for len(p) > 0 {
+		n, err := unix.Pwrite(fd, p, off)
+		if err != nil && err != unix.EINTR {
+			return err
 		}
 		p, off = p[max(n, 0):], off+int64(max(n, 0))
 	}

@@ -28,6 +28,9 @@ const (
 	verbSync     verb = "sync"     // write back mapping ID
 	verbPrefetch verb = "prefetch" // make Ranges of mapping ID resident
 	verbProtect  verb = "protect"  // protect mapping ID, forget what was written
+	verbSnapshot verb = "snapshot" // take snapshot Snap of mapping ID; its descriptors come along
+	verbRecall   verb = "recall"   // put the one range of it into its window
+	verbForget   verb = "forget"   // end it
 
 	// From the pager to the program.
 	verbReply verb = "reply" // Seq is done, or failed with Err
@@ -49,6 +52,7 @@ type message struct {
 	Seq     uint64     `json:",omitempty"`
 	ID      int32      `json:",omitempty"` // of a mapping
 	Spec    *spec      `json:",omitempty"`
+	Snap    int32      `json:",omitempty"` // number of a snapshot
 	Ranges  []Range    `json:",omitempty"`
 	Err     *wireError `json:",omitempty"`
 	Pager   int        `json:",omitempty"` // process id
@@ -163,6 +167,7 @@ var wireKinds = map[string]error{
 	"closed":      os.ErrClosed,
 	"absent":      os.ErrNotExist,
 	"moved":       errMoved,
+	"lost":        ErrSnapshotLost,
 }
 
 // A wireError carries an error from the pager to the program, where it matches
