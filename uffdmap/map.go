@@ -38,11 +38,12 @@ import (
 //     program is killed. They never see zeros.
 type Mapping struct {
 	spec
-	mem    []byte // whole pages
-	memory int    // memfd
-	table  *table
-	fds    []int // in the order of a spec's descriptors; held until Close
-	client *client
+	editable bool   // the bytes may be written
+	mem      []byte // whole pages
+	memory   int    // memfd
+	table    *table
+	fds      []int // in the order of a spec's descriptors; held until Close
+	client   *client
 
 	mu     sync.RWMutex // held for reading by every method but Close
 	closed bool
@@ -76,6 +77,9 @@ func openMapping(path string, o Options) (*Mapping, error) {
 	case o.Pages != "" && o.Writable:
 		return nil, fmt.Errorf("a folder of page files can't be written: %w", ErrReadOnly)
 	}
+	if err := o.checkTracking(); err != nil {
+		return nil, err
+	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -101,10 +105,10 @@ func openMapping(path string, o Options) (*Mapping, error) {
 
 // open makes a mapping and has the pager serve it.
 func (c *client) open(path string, o Options) (*Mapping, error) {
-	m := &Mapping{client: c, memory: -1}
+	m := &Mapping{client: c, memory: -1, editable: o.Writable || o.Private}
 	m.spec = spec{
 		ID: c.newID(), Path: path, Pages: o.Pages,
-		Writable: o.Writable, Tracked: o.Writable || o.Private, Limit: o.MemoryLimit,
+		Writable: o.Writable, Tracked: m.editable && !o.NoTracking, Limit: o.MemoryLimit,
 	}
 	if err := m.build(); err != nil {
 		m.free()

@@ -152,7 +152,7 @@ func (m *Mapping) buildMemory() error {
 		return fmt.Errorf("make %#x bytes of memory: %w", m.Len, err)
 	}
 	prot := unix.PROT_READ
-	if m.Tracked {
+	if m.editable {
 		prot |= unix.PROT_WRITE
 	}
 	if m.mem, err = unix.Mmap(fd, 0, int(m.Len), prot, unix.MAP_SHARED|unix.MAP_NORESERVE); err != nil {

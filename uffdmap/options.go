@@ -1,5 +1,11 @@
 package uffdmap
 
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
 // Options adjust Open and Map. The zero value maps a store read-only.
 type Options struct {
 	// Writable takes the store's lock and lets writes reach it by Sync.
@@ -16,8 +22,23 @@ type Options struct {
 	// a mapping exceeds the limit until Sync succeeds.
 	MemoryLimit int64
 
+	// NoTracking leaves it unknown which pages of a Private mapping are written,
+	// which saves the cost of the first write to each. Dirty lists all of every
+	// Edit then; Dirty and Written of a served mapping list only the frames that
+	// a write brought in. It needs Private, and no MemoryLimit.
+	NoTracking bool
+
 	// Pages is the pattern of the names of page files, such as "tmp%d.gz", when
 	// path is a folder of them; such a folder can't be Writable, only Private.
 	// Empty means that path is a store.
 	Pages string
+}
+
+// checkTracking refuses NoTracking where a written page that nobody knows of
+// would be lost.
+func (o *Options) checkTracking() error {
+	if o.NoTracking && (!o.Private || o.MemoryLimit > 0) {
+		return fmt.Errorf("NoTracking needs Private and no MemoryLimit: %w", unix.EINVAL)
+	}
+	return nil
 }

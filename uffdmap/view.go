@@ -27,6 +27,7 @@ type Viewer struct {
 
 	frameShift uint8 // log2 of the frame size
 	editable   bool  // Edit and WriteAt work
+	untracked  bool  // the kernel is not asked to track writes
 	limit      int64 // bytes; 0: none
 
 	mem     memory // whole frames
@@ -77,7 +78,13 @@ func Open(path string, o Options) (*Viewer, error) {
 }
 
 func openViewer(path string, o Options) (*Viewer, error) {
-	v := &Viewer{path: path, limit: o.MemoryLimit, editable: o.Writable || o.Private, pagemap: -1}
+	if err := o.checkTracking(); err != nil {
+		return nil, err
+	}
+	v := &Viewer{
+		path: path, limit: o.MemoryLimit, pagemap: -1,
+		editable: o.Writable || o.Private, untracked: o.NoTracking,
+	}
 	if err := v.openSource(o); err != nil {
 		return nil, err
 	}
@@ -172,7 +179,7 @@ func (v *Viewer) setUpTables() error {
 // writes where it can and there are any.
 func (v *Viewer) setUpTracking() error {
 	var optional uffd.Features
-	if v.editable {
+	if v.editable && !v.untracked {
 		if fd, err := uffd.OpenPagemap(0); err == nil {
 			v.pagemap = fd
 			optional = uffd.FeatureWPAsync
