@@ -20,11 +20,16 @@ func newBuilder(f *os.File, sb *superblock) (*builder, error) {
 	if err := lockWriter(f); err != nil {
 		return nil, err
 	}
-	s, err := makeDisk(fileDisk{f}, f, sb, Options{})
+	return buildOn(fileDisk{f}, f, sb)
+}
+
+// buildOn makes the store on d, whose file is f if it is one.
+func buildOn(d disk, f *os.File, sb *superblock) (*builder, error) {
+	s, err := makeDisk(d, f, sb, Options{})
 	if err != nil {
 		return nil, err
 	}
-	s.borrowed = true
+	s.borrowed = f != nil
 	s.changed = nil
 	return &builder{s: s}, nil
 }
@@ -94,8 +99,10 @@ func (w *builder) finish(size int64) (Info, error) {
 	if err := s.finish(); err != nil {
 		return Info{}, err
 	}
-	if err := s.f.Sync(); err != nil {
-		return Info{}, err
+	if s.f != nil { // The file's attributes are to last, too.
+		if err := s.f.Sync(); err != nil {
+			return Info{}, err
+		}
 	}
 	info, err := s.Info()
 	return info, firstError(err, s.Discard())

@@ -120,6 +120,9 @@ func (s *Store) writeSuperblock(sb *superblock) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.freeNow(extent{sb.logOff, logBlockLen})
+		// It may be there all the same: what it names is kept until another is.
+		s.torn, s.cleared = true, nil
+		clear(s.changed)
 		return err
 	}
 	s.mu.Lock()
@@ -129,7 +132,7 @@ func (s *Store) writeSuperblock(sb *superblock) error {
 	}
 	s.nodeLimbo, s.logBlocks, s.logRun = nil, nil, extent{}
 	clear(s.leaves)
-	s.sb, s.slot, s.slotDurable, s.twins = *sb, slot, false, false
+	s.sb, s.slot, s.slotDurable, s.twins, s.torn = *sb, slot, false, false, false
 	s.logNext, s.logSeed, s.logReserved = sb.logOff, sb.logSeed, false
 	s.committed()
 	return nil

@@ -44,7 +44,7 @@ func (s *Store) commit(wait bool) error {
 			return s.datasync()
 		}
 		return nil
-	case s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || state.size == 0:
+	case s.torn || s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || state.size == 0:
 		// Where all lies in the superblock, or nothing is left, this needs no room.
 		err = s.checkpoint(wait, state.size)
 	default:
@@ -282,7 +282,11 @@ func (s *Store) datasync() error {
 		s.failed = fmt.Errorf("an earlier write was lost: %w", err)
 		return err
 	}
-	s.durable, s.slotDurable, s.unsynced = gen, true, false
+	s.unsynced = false
+	if s.torn {
+		return nil // No generation is durable but by a whole superblock.
+	}
+	s.durable, s.slotDurable = gen, true
 	s.reclaim()
 	s.punchFree(false)
 	return nil

@@ -356,7 +356,7 @@ func TestCompactRefuses(t *testing.T) {
 	}
 	image, err := os.ReadFile(path)
 	must(t, err)
-	d := &simDisk{now: image, durable: image}
+	d := diskWith(image)
 	s, err = openDisk(d, nil, Options{Writable: true})
 	must(t, err)
 	must(t, s.Compact(context.Background(), CompactOptions{}))

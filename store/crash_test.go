@@ -1,283 +1,263 @@
 package store
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"math/rand/v2"
-	"os"
-	"strconv"
+	"slices"
+	"sync"
 	"testing"
 
 	"lazyfs/codec"
 )
 
-// Wherever the power is cut, the store opens with exactly what the last completed
-// Sync or a later commit held; Check finds nothing; and once it was opened for
-// writing, opening it again writes nothing.
+// Wherever the power is cut while a store is created, written, cut, punched,
+// committed, compacted, closed and opened again, it opens with exactly what the
+// last completed Sync or a later commit held; Check finds nothing; and once it was
+// opened for writing, opening it again writes nothing.
 func TestCrash(t *testing.T) {
-	runs := 130 // About 100,000 crash states.
-	switch {
-	case testing.Short():
-		runs = 8
-	case os.Getenv("LAZYFS_LONG") != "":
-		runs = 2000
-	}
-	for i := range runs {
-		seed := rand.Uint64()
-		if v := os.Getenv("LAZYFS_SEED"); v != "" {
-			seed, _ = strconv.ParseUint(v, 10, 64)
+	crashes(t, someRuns(6, 95, 400), func(r *rand.Rand) crashRun {
+		m := stepMaker{r: r, frame: MinFrameSize, frames: 12, weights: []weight{{"write", 18}, {"truncate", 4}, {"punch", 4},
+			{"sync", 8}, {"commit", 4}, {"checkpoint", 1}, {"compact", 1}, {"close", 2}, {"kill", 2}}}
+		if r.IntN(3) == 0 {
+			m.far = []int64{1 << 23, 1 << 33}
 		}
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			t.Parallel()
-			h := &crashHarness{t: t, seed: seed, r: rand.New(rand.NewPCG(seed, 7))}
-			h.run()
-		})
-	}
+		return crashRun{codec: []codec.ID{codec.Raw, codec.LZ4}[r.IntN(2)], dirty: (1 + r.Int64N(6)) * MinFrameSize, steps: m.steps(60)}
+	})
 }
 
-// crashHarness runs one random workload on a simulated disk and cuts the power
-// after every operation.
+// The same holds for a store that has much to compact.
+func TestCrashCompact(t *testing.T) {
+	crashes(t, someRuns(1, 1, 40), func(r *rand.Rand) crashRun {
+		var steps []step
+		for i := range int64(24) {
+			steps = append(steps, step{what: "write", off: i * MinFrameSize, n: MinFrameSize, seed: 1 + r.Uint64N(2)})
+		}
+		steps = append(steps, step{what: "sync"})
+		m := stepMaker{r: r, frame: MinFrameSize, frames: 22, weights: []weight{{"write", 10}, {"punch", 6}}}
+		steps = append(steps, m.steps(16)...)
+		return crashRun{steps: append(steps, step{what: "sync"}, step{what: "compact"}, step{what: "write", off: 5, n: 3000, seed: 1},
+			step{what: "compact", codec: codec.Zstd}, step{what: "close"})}
+	})
+}
+
+// A store that is packed is no store, an empty one or a whole one until that is
+// done, and then stays whole.
+func TestCrashPack(t *testing.T) {
+	crashes(t, someRuns(4, 20, 300), func(r *rand.Rand) crashRun {
+		m := stepMaker{r: r, frame: MinFrameSize, frames: 12, far: []int64{1 << 23, 1 << 33}, weights: []weight{{"write", 1}}}
+		c := crashRun{packed: newPlainFile(nil), steps: []step{{what: "sync"}, {what: "write", n: 100}, {what: "close"}}}
+		for range r.IntN(10) {
+			st := m.step()
+			c.packed.write(st.bytes(), st.off)
+		}
+		return c
+	})
+}
+
+// crashes makes so many runs with the power cut after every operation. One that
+// fails is repeated with fewer steps, to show the fewest that fail.
+func crashes(t *testing.T, runs int, make func(r *rand.Rand) crashRun) {
+	var mu sync.Mutex
+	states, ops, all := map[string]int{}, map[string]int{}, 0
+	t.Run("all", func(t *testing.T) {
+		for i := range runs {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				c := make(rand.New(rand.NewPCG(randomSeed(t), 7)))
+				h := c.run()
+				if h.fault != "" {
+					c.steps = shorten(c.steps, func(steps []step) bool {
+						again := c
+						again.steps = steps
+						worse := again.run()
+						if worse.fault != "" {
+							h = worse
+						}
+						return worse.fault != ""
+					})
+					t.Fatalf("%s\nsteps: %v", h.fault, c.steps)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for what, n := range h.states {
+					states[what] += n
+					all += n
+				}
+				for what, n := range h.d.counts {
+					ops[what] += n
+				}
+			})
+		}
+	})
+	t.Logf("%d crash states, built during %v; operations: %v", all, states, ops)
+}
+
+// A crashRun is what is done to a store on a simulated disk.
+type crashRun struct {
+	codec  codec.ID
+	dirty  int64
+	packed *plainFile // the store is not created but packed, with these bytes
+	steps  []step
+}
+
+// crashHarness cuts the power after every operation of one run.
 type crashHarness struct {
-	t    *testing.T
-	seed uint64
-	r    *rand.Rand
-	d    *simDisk
-	s    *Store
-
-	want     []byte            // what the store holds now
-	states   map[uint64][]byte // what each generation holds
-	durable  uint64            // the last generation known to be durable
-	base     uint64            // the generation before the commit under way
-	log      []string
-	cuts     int
-	creating bool // nothing was promised yet
+	d        *simDisk
+	s        *Store
+	want     *plainFile            // what the store holds now
+	held     map[uint64]*plainFile // what each generation holds
+	durable  uint64                // the last generation known to be durable
+	base     uint64                // the generation before the commit under way
+	promised bool                  // until then there need be no store
+	doing    string
+	states   map[string]int // that were looked at, by what was being done
+	fault    string         // the first
 }
 
-func (h *crashHarness) run() {
-	h.d = &simDisk{}
-	h.states = map[uint64][]byte{}
+func (c crashRun) run() *crashHarness {
+	h := &crashHarness{d: &simDisk{}, want: newPlainFile(nil), held: map[uint64]*plainFile{}, states: map[string]int{}}
 	h.d.after = h.cut
-	h.creating = true
-	s, err := createDisk(h.d, nil, CreateOptions{Codec: []codec.ID{codec.Raw, codec.LZ4}[h.r.IntN(2)],
-		FrameSize: MinFrameSize, DirtyBytes: int64(1+h.r.IntN(6)) * MinFrameSize})
+	h.doing = "create"
+	h.base, h.held[1] = 1, h.want.clone()
+	err := h.begin(c)
+	for i := 0; i < len(c.steps) && err == nil && h.fault == ""; i++ {
+		h.doing = c.steps[i].what
+		err = h.step(c.steps[i])
+	}
+	if err != nil && h.fault == "" {
+		h.fault = fmt.Sprintf("%s: %v", h.doing, err)
+	}
+	return h
+}
+
+// begin makes the store.
+func (h *crashHarness) begin(c crashRun) (err error) {
+	if c.packed != nil {
+		h.doing, h.want = "pack", c.packed
+		return h.pack()
+	}
+	h.s, err = createDisk(h.d, nil, CreateOptions{Codec: c.codec, FrameSize: MinFrameSize, DirtyBytes: c.dirty})
 	if err != nil {
-		h.t.Fatal(err)
+		return err
 	}
-	h.s = s
-	h.commit("sync")
-	h.creating = false
-	for range 60 {
-		h.step()
-	}
-	h.close()
-	h.t.Logf("seed %d: %d crash states", h.seed, h.cuts)
+	return h.step(step{what: "sync"})
 }
 
-func (h *crashHarness) note(format string, args ...any) {
-	h.log = append(h.log, fmt.Sprintf(format, args...))
-}
-
-func (h *crashHarness) must(err error) {
-	h.t.Helper()
+// pack makes the store as Pack does, a few frames at a time.
+func (h *crashHarness) pack() error {
+	sb, err := newSuperblock(CreateOptions{FrameSize: MinFrameSize})
 	if err != nil {
-		h.t.Fatalf("seed %d: %v\n%v", h.seed, err, h.log)
+		return err
 	}
-}
-
-func (h *crashHarness) step() {
-	off, n := h.r.IntN(12*MinFrameSize), 1+h.r.IntN(2*MinFrameSize)
-	if h.r.IntN(3) == 0 {
-		off, n = h.r.IntN(1000), 1+h.r.IntN(800)
+	w, err := buildOn(h.d, nil, sb)
+	if err != nil {
+		return err
 	}
-	switch k := h.r.IntN(20); {
-	case k < 9:
-		h.write(off, n)
-	case k < 11:
-		h.note("truncate %d", off)
-		h.must(h.s.Truncate(int64(off)))
-		h.want = append(h.want[:min(off, len(h.want)):min(off, len(h.want))], make([]byte, max(0, off-len(h.want)))...)
-	case k < 13:
-		h.note("punch %d %d", off, n)
-		h.must(h.s.Punch(int64(off), int64(n)))
-		if off < len(h.want) {
-			clear(h.want[off:min(len(h.want), off+n)])
+	h.committing(3)
+	t := &batch{}
+	for i, page := range slices.Sorted(maps.Keys(h.want.pages)) {
+		if err := w.s.compressBatch(t, h.want.pages[page][:min(PageSize, h.want.size-page*PageSize)], page*PageSize); err != nil {
+			return err
 		}
-	case k < 17:
-		h.commit("sync")
-	case k < 18:
-		h.commit("commit")
-	case k < 19:
-		h.close()
-		h.reopen()
-	default:
-		h.commit("commit")
-		h.must(h.s.Discard())
-		h.reopen()
-	}
-}
-
-func (h *crashHarness) write(off, n int) {
-	p := make([]byte, n)
-	switch h.r.IntN(3) {
-	case 0:
-		for i := range p {
-			p[i] = byte(h.r.Uint32())
-		}
-	case 1:
-		for i := range p {
-			p[i] = byte('a' + h.r.IntN(2))
-		}
-	}
-	h.note("write %d %d", off, n)
-	_, err := h.s.WriteAt(p, int64(off))
-	h.must(err)
-	h.want = append(h.want, make([]byte, max(0, off+n-len(h.want)))...)
-	copy(h.want[off:], p)
-}
-
-// commit commits, and from its first operation on what it commits may be found.
-func (h *crashHarness) commit(what string) {
-	h.note("%s", what)
-	h.begin()
-	if what == "sync" {
-		h.must(h.s.Sync())
-		h.durable = h.s.Generation()
-	} else {
-		h.must(h.s.Commit())
-	}
-	h.end()
-}
-
-func (h *crashHarness) begin() {
-	h.base = h.s.Generation()
-	content := append([]byte{}, h.want...)
-	for g := uint64(1); g <= 3; g++ { // A Close may take several.
-		h.states[h.base+g] = content
-	}
-	if h.states[h.base] == nil {
-		h.states[h.base] = content
-	}
-}
-
-func (h *crashHarness) end() {
-	for g := h.s.Generation() + 1; h.states[g] != nil; g++ {
-		delete(h.states, g)
-	}
-}
-
-func (h *crashHarness) close() {
-	h.note("close")
-	h.begin()
-	h.must(h.s.Close())
-	h.durable = h.s.gen
-	for g := h.s.gen + 1; h.states[g] != nil; g++ {
-		delete(h.states, g)
-	}
-}
-
-func (h *crashHarness) reopen() {
-	h.note("open")
-	h.base = h.s.gen
-	content := append([]byte{}, h.want...)
-	h.states[h.base+1] = content // Recovery commits what it found.
-	s, err := openDisk(h.d, nil, Options{Writable: true, DirtyBytes: h.s.dirtyLimit})
-	h.must(err)
-	h.s = s
-	h.end()
-}
-
-// cut builds crash states of this moment: all of them when few operations are
-// pending, otherwise a sample.
-func (h *crashHarness) cut() {
-	n := len(h.d.pending)
-	turn := make([]int, n)
-	for i := range turn {
-		turn[i] = i
-	}
-	if n <= 3 {
-		all := 1
-		for range n {
-			all *= 3
-		}
-		for k := range all {
-			c := make(crash, n)
-			for i, v := 0, k; i < n; i, v = i+1, v/3 {
-				c[i] = int8(v % 3)
+		if i%3 == 2 {
+			if err := w.append(t); err != nil {
+				return err
 			}
-			h.try(c, turn)
+			t = &batch{}
 		}
-		return
+		if i%5 == 4 { // As it does now and then.
+			w.leaves = framesPerFlush
+		}
 	}
-	for range 16 {
-		c := make(crash, n)
-		bias := h.r.IntN(4)
-		for i := range c {
-			c[i] = int8(h.r.IntN(3))
-			if bias > 0 && h.r.IntN(4) > 0 {
-				c[i] = int8(bias % 2)
-			}
+	if err := w.append(t); err != nil {
+		return err
+	}
+	if _, err := w.finish(h.want.size); err != nil {
+		return err
+	}
+	h.durable, h.promised = w.s.gen, true
+	return h.open(Options{Writable: true})
+}
+
+func (h *crashHarness) open(o Options) (err error) {
+	h.doing = "open"
+	h.committing(1) // Recovery commits what it found.
+	h.s, err = openDisk(h.d, nil, o)
+	if err == nil {
+		h.committed()
+	}
+	return err
+}
+
+// step does one step. From the first operation of a commit on, what it commits may
+// be found; after the last of one that waits, nothing older.
+func (h *crashHarness) step(st step) error {
+	o := Options{Writable: true, DirtyBytes: h.s.dirtyLimit}
+	switch st.what {
+	case "close":
+		h.committing(3)
+		if err := h.s.Close(); err != nil {
+			return err
 		}
-		if h.r.IntN(2) == 0 {
-			h.r.Shuffle(n, func(i, j int) { turn[i], turn[j] = turn[j], turn[i] })
-			h.untangle(turn)
+		h.committed()
+		h.durable = h.s.gen
+		return h.open(o)
+	case "kill":
+		if err := h.step(step{what: "commit"}); err != nil {
+			return err
 		}
-		h.try(c, turn)
+		if err := h.s.Discard(); err != nil {
+			return err
+		}
+		return h.open(o)
+	case "compact":
+		h.committing(1000)
+	case "sync", "commit", "checkpoint":
+		h.committing(3)
+	}
+	if err := st.do(h.s, h.want); err != nil {
+		return err
+	}
+	switch st.what {
+	case "sync", "checkpoint", "compact":
+		h.durable, h.promised = h.s.gen, true
+	}
+	h.committed()
+	return nil
+}
+
+// committing says that the next so many generations hold what is there now.
+func (h *crashHarness) committing(generations uint64) {
+	if h.s != nil {
+		h.base = h.s.gen
+	}
+	content := h.want.clone()
+	for g := h.base + 1; g <= h.base+generations; g++ {
+		h.held[g] = content
+	}
+	if h.held[h.base] == nil {
+		h.held[h.base] = content
 	}
 }
 
-// untangle restores the order of operations that overlap: a disk keeps the order
-// of writes to one sector, and a file system that of its own changes of size.
-func (h *crashHarness) untangle(turn []int) {
-	for i := range turn {
-		for j := i + 1; j < len(turn); j++ {
-			if turn[i] > turn[j] && h.d.pending[turn[i]].touches(h.d.pending[turn[j]]) {
-				turn[i], turn[j] = turn[j], turn[i]
-			}
-		}
-	}
-}
-
-func (op simOp) span() (int64, int64) {
-	switch op.what {
-	case "write":
-		return op.off / sector * sector, op.off + int64(len(op.data)) + sector
-	case "punch":
-		return op.off, op.off + op.n
-	}
-	return 0, 1 << 62
-}
-
-func (op simOp) touches(other simOp) bool {
-	a, b := op.span()
-	c, d := other.span()
-	return a < d && c < b
-}
-
-func (h *crashHarness) try(c crash, turn []int) {
-	h.cuts++
-	image := h.d.image(c, turn, h.r)
-	if fault := h.examine(image); fault != "" {
-		var ops []string
-		for _, i := range turn {
-			op := h.d.pending[i]
-			ops = append(ops, fmt.Sprintf("%s %#x %d: %d", op.what, op.off, len(op.data), c[i]))
-		}
-		h.t.Fatalf("seed %d, after %v: %s; durable %d\npending %q", h.seed, h.log, fault, h.durable, ops)
+// committed says that no newer generation than that of the store was made.
+func (h *crashHarness) committed() {
+	for g := h.s.gen + 1; h.held[g] != nil; g++ {
+		delete(h.held, g)
 	}
 }
 
 // examine opens an image as a reader and as a writer, and says what is wrong.
 func (h *crashHarness) examine(image []byte) string {
-	if h.creating {
-		d := &simDisk{now: image}
-		openDisk(d, nil, Options{}) // Whatever it says, nothing was promised yet.
-		return ""
-	}
 	for _, writable := range []bool{false, true} {
 		d := &simDisk{now: image, durable: image}
 		s, err := openDisk(d, nil, Options{Writable: writable})
+		if !h.promised && (errors.Is(err, ErrNotStore) || errors.Is(err, ErrDamaged)) {
+			return ""
+		}
 		if err != nil {
 			return fmt.Sprintf("open, writable %v: %v", writable, err)
 		}
@@ -287,10 +267,10 @@ func (h *crashHarness) examine(image []byte) string {
 		if !writable {
 			continue
 		}
-		ops := d.ops
+		d.pending = nil
 		again, err := openDisk(d, nil, Options{Writable: true})
-		if err != nil || d.ops != ops {
-			return fmt.Sprintf("second open: %v, %d writes", err, d.ops-ops)
+		if err != nil || len(d.pending) > 0 {
+			return fmt.Sprintf("second open: %v, it changes the file: %d", err, len(d.pending))
 		}
 		if fault := h.compare(again, true); fault != "" {
 			return "second open: " + fault
@@ -301,20 +281,22 @@ func (h *crashHarness) examine(image []byte) string {
 
 func (h *crashHarness) compare(s *Store, recovered bool) string {
 	gen := s.Generation()
-	want, known := h.states[gen]
-	if !known && recovered {
-		want, known = h.states[gen-1] // Recovery is a commit of its own.
+	want, older := h.held[gen], h.held[gen-1]
+	if want == nil && recovered {
+		want = older // Recovery is a commit of its own.
 	}
-	got, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size()))
-	switch {
-	case !known || gen < h.durable:
-		return fmt.Sprintf("generation is %d", gen)
-	case err != nil:
-		return fmt.Sprintf("generation %d: read: %v", gen, err)
+	if want == nil || gen < h.durable {
+		return fmt.Sprintf("generation is %d, want %d or a commit after it", gen, h.durable)
 	}
-	match := bytes.Equal(got, want) || recovered && bytes.Equal(got, h.states[gen-1])
-	if !match {
-		return fmt.Sprintf("generation %d holds %d other bytes, want %d", gen, len(got), len(want))
+	diff := want.diff(s)
+	if diff != "" && recovered && older != nil {
+		diff = older.diff(s)
+	}
+	if diff != "" {
+		return fmt.Sprintf("generation %d: %s", gen, diff)
+	}
+	if !h.promised {
+		return "" // Its first block may be half there.
 	}
 	var fault string
 	if err := s.Check(context.Background(), func(d *DamageError) { fault = d.Error() }, nil); err != nil {

@@ -268,7 +268,7 @@ func TestForeignStores(t *testing.T) {
 		{"read-only, read", image(func(s *superblock) { s.roCompat = 1 << 3 }), false, nil, ""},
 		{"compatible", image(func(s *superblock) { s.compat = 1 << 63 }), true, nil, ""},
 	} {
-		s, err := openDisk(&simDisk{now: c.image}, nil, Options{Writable: c.write})
+		s, err := openDisk(diskWith(c.image), nil, Options{Writable: c.write})
 		if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: open gives %v, want %v with %q", c.name, err, c.want, c.text)
 		}

@@ -19,6 +19,7 @@ type disk interface {
 	Punch(off, n int64) error   // gives the space back; the bytes read as zeros
 	Reserve(off, n int64) error // later writes there find room; Size and bytes stay
 	Datasync() error            // all finished writes survive a power cut
+	Forget(off, n int64)        // later reads of the range see what survives
 }
 
 // fileDisk is a disk on an ordinary file.
@@ -62,6 +63,13 @@ func (d fileDisk) Reserve(off, n int64) error {
 func (d fileDisk) Datasync() error {
 	err := retryEINTR(func() error { return unix.Fdatasync(int(d.Fd())) })
 	return os.NewSyscallError("fdatasync", err)
+}
+
+// Forget drops the range from the kernel's memory, as far as it is clean there. After
+// a failed fdatasync pages count as clean that were never written (fsync(2)).
+func (d fileDisk) Forget(off, n int64) {
+	from := off &^ (PageSize - 1)
+	unix.Fadvise(int(d.Fd()), from, roundUp(off+n, PageSize)-from, unix.FADV_DONTNEED)
 }
 
 func retryEINTR(f func() error) error {

@@ -126,7 +126,7 @@ func encoded(k kind, plain []byte) []byte {
 }
 
 // openImage opens the store in b, read-only.
-func openImage(b []byte) (*Store, error) { return openDisk(&simDisk{now: b}, nil, Options{}) }
+func openImage(b []byte) (*Store, error) { return openDisk(diskWith(b), nil, Options{}) }
 
 // text returns n bytes that compress well.
 func text(n int, word string) []byte {
@@ -142,7 +142,7 @@ func TestForge(t *testing.T) {
 	two := f.put(kindZstd, 2, encoded(kindZstd, plain[2]), 4096)
 	f.log(logBlock{gen: 4, size: 3 * 4096, end: true, ops: []logOp{{opSet, 2, two}}})
 	for _, writable := range []bool{false, true} {
-		s, err := openDisk(&simDisk{now: bytes.Clone(f.image())}, nil, Options{Writable: writable})
+		s, err := openDisk(diskWith(f.image()), nil, Options{Writable: writable})
 		if err != nil {
 			t.Fatal(err)
 		}

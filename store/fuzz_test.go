@@ -31,7 +31,7 @@ func FuzzOpen(f *testing.F) {
 		mend(image)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		s, err := openDisk(fuzzDisk{&simDisk{now: image}}, nil, Options{Writable: writable, DirtyBytes: 1 << 20})
+		s, err := openDisk(fuzzDisk{&simDisk{now: image, durable: bytes.Clone(image)}}, nil, Options{Writable: writable, DirtyBytes: 1 << 20})
 		runtime.ReadMemStats(&after)
 		// An operation of the log, 24 bytes, may need a leaf and the nodes above it.
 		if used := after.TotalAlloc - before.TotalAlloc; used > 32<<20+uint64(len(image))*8192 {

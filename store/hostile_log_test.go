@@ -76,7 +76,7 @@ func TestHostileLogs(t *testing.T) {
 			t.Errorf("%s: frame 0 reads back wrong: %v", name, err)
 		}
 		useStore(t, name, s)
-		if s, err = openDisk(&simDisk{now: image}, nil, Options{Writable: true}); err == nil {
+		if s, err = openDisk(diskWith(image), nil, Options{Writable: true}); err == nil {
 			changeStore(t, name, s)
 		}
 	}
@@ -138,7 +138,7 @@ func TestReplayGrownIndex(t *testing.T) {
 		t.Fatalf("sync: %v, %d log blocks, want some to replay", err, len(s.logBlocks))
 	}
 	// Killed here.
-	if s, err = openDisk(&simDisk{now: bytes.Clone(d.now)}, nil, Options{Writable: true}); err != nil {
+	if s, err = openDisk(diskWith(d.now), nil, Options{Writable: true}); err != nil {
 		t.Fatal(err)
 	}
 	mustWrite(t, s, text(400*4096, "new "), 1<<40)

@@ -183,7 +183,7 @@ func TestHostileStores(t *testing.T) {
 				t.Errorf("%s: check finds nothing", h.name)
 			}
 			useStore(t, h.name, s)
-			if s, err = openDisk(&simDisk{now: image}, nil, Options{Writable: true}); err == nil {
+			if s, err = openDisk(diskWith(image), nil, Options{Writable: true}); err == nil {
 				changeStore(t, h.name, s)
 			}
 		}
@@ -241,7 +241,7 @@ func TestOverlappingExtents(t *testing.T) {
 		t.Errorf("check finds %v, want one damage of the index", d)
 	}
 	useStore(t, "overlap", s)
-	w, err := openDisk(&simDisk{now: image}, nil, Options{Writable: true})
+	w, err := openDisk(diskWith(image), nil, Options{Writable: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestOverlappingExtents(t *testing.T) {
 // Offsets and sizes near the ends of their ranges give errors, never panics, and
 // leave the store as it was.
 func TestExtremeOffsets(t *testing.T) {
-	s, err := openDisk(&simDisk{now: oneEntry(func(*entry) {}).image()}, nil, Options{Writable: true})
+	s, err := openDisk(diskWith(oneEntry(func(*entry) {}).image()), nil, Options{Writable: true})
 	if err != nil {
 		t.Fatal(err)
 	}

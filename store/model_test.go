@@ -14,25 +14,30 @@ import (
 )
 
 // Whatever sequence of reads, writes, truncations, punches, commits, checks,
-// compactions and reopenings a store goes through, it reads back as a plain file would.
+// compactions and reopenings a store goes through, it reads back as a plain file
+// would; and readers go on seeing it as it was when they opened it.
 func TestModel(t *testing.T) {
 	for _, id := range []codec.ID{codec.Raw, codec.LZ4, codec.Zstd, codec.Gzip} {
 		for _, frameSize := range []int{4 << 10, 16 << 10, 1 << 20} {
 			t.Run(fmt.Sprintf("%v-%d", id, frameSize), func(t *testing.T) {
 				t.Parallel()
-				seed := rand.Uint64()
-				if v := os.Getenv("LAZYFS_SEED"); v != "" {
-					fmt.Sscan(v, &seed)
+				maker := stepMaker{r: rand.New(rand.NewPCG(randomSeed(t), 0)), frame: int64(frameSize), frames: 40,
+					weights: []weight{{"write", 45}, {"read", 20}, {"truncate", 7}, {"punch", 8}, {"sync", 6}, {"commit", 4},
+						{"close", 3}, {"kill", 1}, {"compact", 1}, {"whole", 3}, {"reader", 2}}}
+				o := CreateOptions{Codec: id, FrameSize: frameSize, DirtyBytes: 8 * int64(frameSize)}
+				steps := maker.steps(modelSteps(frameSize))
+				fault := modelFault(t, o, steps)
+				if fault == "" {
+					return
 				}
-				t.Logf("seed %d", seed)
-				m := newModel(t, rand.New(rand.NewPCG(seed, 0)), CreateOptions{
-					Codec: id, FrameSize: frameSize, DirtyBytes: 8 * int64(frameSize)})
-				for range modelSteps(frameSize) {
-					m.step()
-					if err := m.s.spaceFault(); err != nil {
-						m.fail("%v", err)
+				steps = shorten(steps, func(some []step) bool {
+					less := modelFault(t, o, some)
+					if less != "" {
+						fault = less
 					}
-				}
+					return less != ""
+				})
+				t.Errorf("%s\nsteps: %v", fault, steps)
 			})
 		}
 	}
@@ -40,188 +45,147 @@ func TestModel(t *testing.T) {
 
 // modelSteps is how long a sequence is: large frames take their time.
 func modelSteps(frameSize int) int {
-	switch {
-	case os.Getenv("LAZYFS_LONG") != "":
-		return 4000
-	case frameSize < 1<<20:
-		return 400
-	case testing.Short():
-		return 20
+	if frameSize < 1<<20 {
+		return someRuns(400, 400, 4000)
 	}
-	return 100
+	return someRuns(20, 100, 4000)
 }
 
-// model is a store beside the bytes that it should have.
-type model struct {
-	t    *testing.T
-	r    *rand.Rand
-	path string
-	s    *Store
-	want []byte
-	o    Options
-	log  []string
-}
-
-func newModel(t *testing.T, r *rand.Rand, o CreateOptions) *model {
-	m := &model{t: t, r: r, path: filepath.Join(t.TempDir(), "m.lazy")}
+// modelFault does the steps to a new store and says what is wrong, "" when nothing is.
+func modelFault(t *testing.T, o CreateOptions, steps []step) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(t.TempDir(), "")
+	must(t, err)
+	m := &model{path: filepath.Join(dir, "m.lazy"), want: newPlainFile(nil)}
 	m.o = Options{Writable: true, DirtyBytes: o.DirtyBytes, Cache: NewCache(4 << 20)}
 	o.Cache = m.o.Cache
-	s, err := Create(m.path, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.s = s
-	t.Cleanup(func() { m.s.Discard() })
-	return m
-}
-
-func (m *model) fail(format string, args ...any) {
-	m.t.Helper()
-	for _, l := range m.log[max(0, len(m.log)-40):] {
-		m.t.Log(l)
-	}
-	m.t.Fatalf(format, args...)
-}
-
-func (m *model) note(format string, args ...any) { m.log = append(m.log, fmt.Sprintf(format, args...)) }
-
-func (m *model) step() {
-	span := 40 * m.s.FrameSize()
-	if m.r.IntN(4) == 0 {
-		span = 3000
-	}
-	off := m.r.IntN(span)
-	n := 1 + m.r.IntN([]int{10, 3000, 3 * m.s.FrameSize()}[m.r.IntN(3)])
-	switch k := m.r.IntN(100); {
-	case k < 45:
-		m.write(off, n)
-	case k < 65:
-		m.read(off, n)
-	case k < 72:
-		m.truncate(m.r.IntN(span))
-	case k < 80:
-		m.note("punch %d %d", off, n)
-		m.must(m.s.Punch(int64(off), int64(n)))
-		if off < len(m.want) {
-			clear(m.want[off:min(len(m.want), off+n)])
+	m.s, err = Create(m.path, o)
+	must(t, err)
+	defer func() {
+		m.s.Discard()
+		for _, r := range m.readers {
+			r.s.Close()
 		}
-	case k < 86:
-		m.note("sync")
-		m.must(m.s.Sync())
-	case k < 90:
-		m.note("commit")
-		m.must(m.s.Commit())
-	case k < 94:
-		m.reopen()
-	case k < 95:
-		o := CompactOptions{Codec: codec.ID(m.r.IntN(5))} // 0: as they are.
-		m.note("compact %v", o.Codec)
-		c := newCompactor(m.s, context.Background(), o, int64(m.r.IntN(100_000)))
-		c.slack = 0
-		m.must(c.run())
-	default:
-		m.whole()
-	}
-}
-
-func (m *model) must(err error) {
-	m.t.Helper()
-	if err != nil {
-		m.fail("%v", err)
-	}
-}
-
-func (m *model) write(off, n int) {
-	p := make([]byte, n)
-	switch m.r.IntN(4) {
-	case 0: // zeros
-	case 1: // noise
-		for i := range p {
-			p[i] = byte(m.r.Uint32())
+		os.RemoveAll(dir)
+	}()
+	for i, st := range steps {
+		err := m.do(st)
+		if err == nil {
+			err = m.s.spaceFault()
 		}
-	default:
-		for i := range p {
-			p[i] = byte(m.r.IntN(3) + 'a')
+		if err != nil {
+			return fmt.Sprintf("step %d, %v: %v", i, st, err)
 		}
 	}
-	m.note("write %d %d", off, n)
-	got, err := m.s.WriteAt(p, int64(off))
-	m.must(err)
-	if got != n {
-		m.fail("WriteAt returned %d, want %d", got, n)
-	}
-	if off+n > len(m.want) {
-		m.want = append(m.want, make([]byte, off+n-len(m.want))...)
-	}
-	copy(m.want[off:], p)
+	return ""
 }
 
-func (m *model) read(off, n int) {
-	p := make([]byte, n)
-	got, err := m.s.ReadAt(p, int64(off))
-	want := m.want[min(off, len(m.want)):min(off+n, len(m.want))]
-	if err != nil && err != io.EOF || (err == io.EOF) != (len(want) < n) {
-		m.fail("read %d at %d of %d: %v", n, off, len(m.want), err)
+// model is a store beside what it should hold.
+type model struct {
+	path    string
+	s       *Store
+	want    *plainFile
+	o       Options
+	readers []modelReader // the oldest first
+}
+
+// A modelReader sees one generation.
+type modelReader struct {
+	s    *Store
+	want *plainFile
+}
+
+func (m *model) do(st step) error {
+	switch st.what {
+	case "read":
+		return m.read(st.off, st.n)
+	case "whole":
+		return m.whole()
+	case "reader":
+		return m.reader()
+	case "close":
+		return m.reopen(m.s.Close())
+	case "kill":
+		return m.reopen(firstError(m.s.Commit(), m.s.Discard()))
+	}
+	return st.do(m.s, m.want)
+}
+
+func (m *model) reopen(closed error) error {
+	if closed != nil {
+		return closed
+	}
+	s, err := Open(m.path, m.o)
+	if err == nil {
+		m.s = s
+	}
+	return err
+}
+
+func (m *model) read(off, n int64) error {
+	p, want := make([]byte, n), make([]byte, n)
+	got, err := m.s.ReadAt(p, off)
+	want = want[:max(0, min(n, m.want.size-off))]
+	m.want.read(want, off)
+	if err != nil && err != io.EOF || (err == io.EOF) != (int64(len(want)) < n) {
+		return fmt.Errorf("of %d bytes: %w", m.want.size, err)
 	}
 	if !bytes.Equal(p[:got], want) {
 		i := 0
-		for p[i] == want[i] {
+		for i < got && p[i] == want[i] {
 			i++
 		}
-		m.fail("read %d at %d of %d: wrong bytes from %d on: %x, want %x", n, off, len(m.want), off+i,
-			p[i:min(i+16, got)], want[i:min(i+16, got)])
+		return fmt.Errorf("%d bytes of %d, wrong from %d on", got, m.want.size, off+int64(i))
 	}
+	return nil
 }
 
-func (m *model) truncate(size int) {
-	m.note("truncate %d", size)
-	m.must(m.s.Truncate(int64(size)))
-	if size <= len(m.want) {
-		m.want = m.want[:size:size]
-	} else {
-		m.want = append(m.want, make([]byte, size-len(m.want))...)
+// reader opens the store once more. The oldest of three readers is closed.
+func (m *model) reader() error {
+	if err := m.s.Commit(); err != nil {
+		return err
 	}
-}
-
-func (m *model) reopen() {
-	m.note("reopen")
-	if m.r.IntN(3) > 0 {
-		m.must(m.s.Close())
-	} else {
-		m.must(m.s.Commit())
-		m.must(m.s.Discard())
-	}
-	s, err := Open(m.path, m.o)
-	m.must(err)
-	m.s = s
-}
-
-// whole reads everything, through the writer and through a reader, and checks.
-func (m *model) whole() {
-	m.note("whole")
-	if m.s.Size() != int64(len(m.want)) {
-		m.fail("size is %d, want %d", m.s.Size(), len(m.want))
-	}
-	if len(m.want) > 0 {
-		m.read(0, len(m.want))
-	}
-	m.must(m.s.Commit())
 	r, err := Open(m.path, Options{})
-	m.must(err)
-	defer r.Close()
-	got, err := io.ReadAll(io.NewSectionReader(r, 0, r.Size()))
-	m.must(err)
-	if !bytes.Equal(got, m.want) {
-		m.fail("a reader sees other bytes")
+	if err != nil {
+		return err
 	}
-	m.must(r.Check(context.Background(), func(d *DamageError) { m.fail("%v", d) }, nil))
-	m.must(m.s.Check(context.Background(), func(d *DamageError) { m.fail("%v", d) }, nil))
+	m.readers = append(m.readers, modelReader{r, m.want.clone()})
+	if len(m.readers) <= 3 {
+		return nil
+	}
+	old := m.readers[0]
+	m.readers = m.readers[1:]
+	return old.s.Close()
+}
+
+// whole reads and checks everything, through the writer and through readers.
+func (m *model) whole() error {
+	if err := m.reader(); err != nil {
+		return err
+	}
+	for i, r := range append([]modelReader{{m.s, m.want}}, m.readers...) {
+		if diff := r.want.diff(r.s); diff != "" {
+			return fmt.Errorf("reader %d of generation %d: %s", i, r.s.Generation(), diff)
+		}
+		var damage error
+		err := r.s.Check(context.Background(), func(d *DamageError) { damage = d }, nil)
+		if err = firstError(err, damage); err != nil {
+			return fmt.Errorf("reader %d: %w", i, err)
+		}
+	}
+	return m.probe()
+}
+
+// probe compares what Probe says with what is there.
+func (m *model) probe() error {
 	f, err := os.Open(m.path)
-	m.must(err)
+	if err != nil {
+		return err
+	}
 	defer f.Close()
 	sum, err := Probe(f)
-	m.must(err)
-	if sum.Size != int64(len(m.want)) || sum.Generation != r.Generation() {
-		m.fail("probe says %+v, want size %d, generation %d", sum, len(m.want), r.Generation())
+	if err == nil && (sum.Size != m.want.size || sum.Generation != m.s.Generation()) {
+		err = fmt.Errorf("probe says %+v, want size %d, generation %d", sum, m.want.size, m.s.Generation())
 	}
+	return err
 }

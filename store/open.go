@@ -102,8 +102,11 @@ func openDisk(d disk, f *os.File, o Options) (*Store, error) {
 	if err := s.replay(commits); err != nil {
 		return nil, err
 	}
-	if o.Writable && len(commits) > 0 {
-		if err := s.recover(); err != nil {
+	if s.slotDurable {
+		s.durable = s.gen
+	}
+	if o.Writable && len(commits) > 0 { // Start a new log.
+		if err := s.checkpoint(true, s.size); err != nil {
 			return nil, err
 		}
 	}
@@ -114,8 +117,11 @@ func openDisk(d disk, f *os.File, o Options) (*Store, error) {
 // what it has read first, and reads again: what it finds then is newer or the
 // same, and protected by the pin.
 func (s *Store) readState() ([]commit, error) {
+	if s.writable {
+		return s.readDurable()
+	}
 	commits, err := s.readOnce()
-	if err != nil || s.writable || s.f == nil {
+	if err != nil || s.f == nil {
 		return commits, err
 	}
 	first := s.sb.gen
@@ -128,6 +134,38 @@ func (s *Store) readState() ([]commit, error) {
 	}
 	s.pinned = first
 	return s.readOnce()
+}
+
+// readDurable is readState for a writer, which may go on only from what survives
+// a power cut. Where the store was not closed it makes what an earlier writer wrote
+// durable, and reads again what it relies on: when that writer's fdatasync failed,
+// the kernel shows bytes that the disk does not have, and a later fdatasync says
+// nothing about them.
+func (s *Store) readDurable() ([]commit, error) {
+	commits, err := s.readOnce()
+	if err != nil || s.twins && len(commits) == 0 {
+		return commits, err
+	}
+	if err := s.d.Datasync(); err != nil {
+		return nil, err
+	}
+	s.d.Forget(0, dataStart)
+	if commits, err = s.readOnce(); err != nil {
+		return nil, err
+	}
+	for _, c := range commits {
+		for _, off := range c.blocks {
+			s.d.Forget(off, logBlockLen)
+		}
+		for _, op := range c.ops {
+			if op.code == opSet && op.arg.onDisk() {
+				s.d.Forget(op.arg.off(), op.arg.extent().len)
+			}
+		}
+	}
+	commits, err = s.readOnce()
+	s.slotDurable = true
+	return commits, err
 }
 
 func (s *Store) readOnce() ([]commit, error) {
@@ -217,9 +255,6 @@ func (s *Store) setUp(o Options) error {
 	s.size, s.gen = s.sb.size, s.sb.gen
 	s.frames, s.stored = s.sb.frames, s.sb.stored
 	s.logNext, s.logSeed = s.sb.logOff, s.sb.logSeed
-	if s.slotDurable {
-		s.durable = s.gen
-	}
 	return s.idx.open(s.sb.root, int(s.sb.depth))
 }
 
@@ -248,15 +283,6 @@ func (s *Store) replay(commits []commit) error {
 	s.size, s.gen = last.size, last.gen
 	s.logNext, s.logSeed = last.next, last.seed
 	return err
-}
-
-// recover makes the state that a writer found durable, and starts a new log.
-func (s *Store) recover() error {
-	s.slotDurable = false // The log behind it may not be.
-	if err := s.settle(); err != nil {
-		return err
-	}
-	return s.checkpoint(true, s.size)
 }
 
 // Create makes a new store at path, which must not exist, and opens it for

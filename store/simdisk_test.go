@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -11,12 +14,14 @@ import (
 // build every state that a power cut may leave.
 type simDisk struct {
 	mu      sync.Mutex
-	now     []byte  // what reads see
-	durable []byte  // after the last Datasync
-	pending []simOp // since then
-	ops     int     // all operations
-	after   func()  // called after each operation, mu held
+	now     []byte         // what reads see
+	durable []byte         // what survives a power cut for certain
+	pending []simOp        // done since the last Datasync
+	ops     int            // all operations
+	counts  map[string]int // of them, by kind
+	after   func()         // called after each operation, mu held
 	fail    func(n int) error
+	short   bool // a write that fails was done in part
 }
 
 type simOp struct {
@@ -26,39 +31,59 @@ type simOp struct {
 	n    int64  // of a punch
 }
 
+// diskWith is a disk that holds image, which stays the caller's, durably.
+func diskWith(image []byte) *simDisk {
+	return &simDisk{now: bytes.Clone(image), durable: bytes.Clone(image)}
+}
+
 func (d *simDisk) do(op simOp) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fail != nil {
-		if err := d.fail(d.ops); err != nil {
-			d.ops++
-			return err
+	if err := d.failure(); err != nil {
+		if d.short && op.what == "write" {
+			op.data = op.data[:len(op.data)/2]
+			d.now = op.apply(d.now)
+			d.pending = append(d.pending, op)
 		}
+		return err
 	}
-	d.now = op.apply(d.now, len(op.data))
+	d.now = op.apply(d.now)
 	d.pending = append(d.pending, op)
-	d.done()
+	d.done(op.what)
 	return nil
 }
 
-func (d *simDisk) done() {
+// failure counts an operation if it is to fail.
+func (d *simDisk) failure() error {
+	if d.fail == nil {
+		return nil
+	}
+	err := d.fail(d.ops)
+	if err != nil {
+		d.ops++
+	}
+	return err
+}
+
+func (d *simDisk) done(what string) {
 	d.ops++
+	if d.counts == nil {
+		d.counts = map[string]int{}
+	}
+	d.counts[what]++
 	if d.after != nil {
 		d.after()
 	}
 }
 
-// apply does the operation to an image; of a write only the first n bytes.
-func (op simOp) apply(b []byte, n int) []byte {
+// apply does the operation to an image.
+func (op simOp) apply(b []byte) []byte {
 	switch op.what {
 	case "write":
-		if n == 0 {
-			return b
-		}
-		if end := op.off + int64(n); end > int64(len(b)) {
+		if end := op.off + int64(len(op.data)); end > int64(len(b)) && len(op.data) > 0 {
 			b = append(b, make([]byte, end-int64(len(b)))...)
 		}
-		copy(b[op.off:], op.data[:n])
+		copy(b[min(op.off, int64(len(b))):], op.data)
 	case "truncate":
 		if op.off <= int64(len(b)) {
 			return b[:op.off:op.off]
@@ -86,7 +111,7 @@ func (d *simDisk) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (d *simDisk) WriteAt(p []byte, off int64) (int, error) {
-	if err := d.do(simOp{what: "write", off: off, data: append([]byte(nil), p...)}); err != nil {
+	if err := d.do(simOp{what: "write", off: off, data: bytes.Clone(p)}); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -99,10 +124,10 @@ func (d *simDisk) Punch(off, n int64) error  { return d.do(simOp{what: "punch", 
 func (d *simDisk) Reserve(off, n int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ops++
-	if d.fail != nil {
-		return d.fail(d.ops - 1)
+	if err := d.failure(); err != nil {
+		return err
 	}
+	d.ops++
 	return nil
 }
 
@@ -112,63 +137,138 @@ func (d *simDisk) Size() (int64, error) {
 	return int64(len(d.now)), nil
 }
 
+// Datasync makes what is pending durable. When it fails all of that is lost, but
+// reads go on seeing it, and later calls succeed: as Linux has it.
 func (d *simDisk) Datasync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fail != nil {
-		if err := d.fail(d.ops); err != nil {
-			d.ops++
-			return err
-		}
+	pending := d.pending
+	if err := d.failure(); err != nil {
+		d.pending = nil
+		return err
 	}
-	d.durable = append([]byte(nil), d.now...)
+	for _, op := range pending {
+		d.durable = op.apply(d.durable)
+	}
 	d.pending = nil
-	d.done()
+	d.done("sync")
 	return nil
 }
 
-// A crash says what a power cut did to each pending operation: kept, dropped, or,
-// of a write, torn: only some of its sectors were written.
-type crash []int8
-
-const (
-	dropped int8 = iota
-	kept
-	torn
-)
-
-func (c crash) String() string { return fmt.Sprint([]int8(c)) }
-
-// image builds what the disk holds after the crash. The pending operations are
-// done in the order of turn, since the disk was free to choose one.
-func (d *simDisk) image(c crash, turn []int, r *rand.Rand) []byte {
-	b := append([]byte(nil), d.durable...)
-	for _, i := range turn {
-		op := d.pending[i]
-		switch c[i] {
-		case kept:
-			b = op.apply(b, len(op.data))
-		case torn:
-			b = op.tear(b, r)
-		}
+func (d *simDisk) Forget(off, n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.pending) > 0 {
+		return // Some of that is dirty in memory, and stays there.
 	}
-	return b
+	to := min(off+n, int64(len(d.now)))
+	if off < to {
+		n := copy(d.now[off:to], d.durable[min(off, int64(len(d.durable))):])
+		clear(d.now[off+int64(n) : to])
+	}
+}
+
+// A crash says what a power cut did to the pending operations: the order in which
+// the disk did them, and of each which of its sectors were done. Punches and
+// truncations have one.
+type crash struct {
+	turn []int
+	done [][]bool // by position in pending
 }
 
 const sector = 512
 
-// tear writes some of the sectors of a write.
-func (op simOp) tear(b []byte, r *rand.Rand) []byte {
+// sectors are how many pieces of an operation can be done without the others.
+func (op simOp) sectors() int {
 	if op.what != "write" {
-		return op.apply(b, 0)
+		return 1
 	}
-	for at := 0; at < len(op.data); {
-		next := min(len(op.data), at+sector-int((op.off+int64(at))%sector))
-		if r.IntN(2) == 0 {
-			piece := simOp{what: "write", off: op.off + int64(at), data: op.data[at:next]}
-			b = piece.apply(b, next-at)
+	first, last := op.off/sector, (op.off+int64(len(op.data))-1)/sector
+	return int(last - first + 1)
+}
+
+// piece is one sector of an operation.
+func (op simOp) piece(i int) simOp {
+	if op.what != "write" {
+		return op
+	}
+	from := max(op.off, (op.off/sector+int64(i))*sector)
+	to := min(op.off+int64(len(op.data)), (op.off/sector+int64(i)+1)*sector)
+	return simOp{what: "write", off: from, data: op.data[from-op.off : to-op.off]}
+}
+
+// image builds what the disk holds after the crash.
+func (d *simDisk) image(c crash) []byte {
+	b := bytes.Clone(d.durable)
+	for _, i := range c.turn {
+		if !slices.Contains(c.done[i], false) {
+			b = d.pending[i].apply(b)
+			continue
 		}
-		at = next
+		for at, done := range c.done[i] {
+			if done {
+				b = d.pending[i].piece(at).apply(b)
+			}
+		}
 	}
 	return b
+}
+
+// The ways in which a power cut treats an operation.
+const (
+	dropped = iota
+	kept
+	torn
+)
+
+// fate chooses sectors of an operation.
+func (op simOp) fate(how int, r *rand.Rand) []bool {
+	done := make([]bool, op.sectors())
+	for i := range done {
+		done[i] = how == kept || how == torn && op.what == "write" && r.IntN(2) == 0
+	}
+	return done
+}
+
+// untangle restores the order of operations that overlap: a disk keeps the order
+// of writes to one sector, and a file system that of its own changes of size.
+func (d *simDisk) untangle(turn []int) {
+	for i := range turn {
+		for j := i + 1; j < len(turn); j++ {
+			if turn[i] > turn[j] && d.pending[turn[i]].touches(d.pending[turn[j]]) {
+				turn[i], turn[j] = turn[j], turn[i]
+			}
+		}
+	}
+}
+
+func (op simOp) span() (int64, int64) {
+	switch op.what {
+	case "write":
+		return op.off / sector * sector, op.off + int64(len(op.data)) + sector
+	case "punch":
+		return op.off, op.off + op.n
+	}
+	return 0, 1 << 62
+}
+
+func (op simOp) touches(other simOp) bool {
+	a, b := op.span()
+	c, d := other.span()
+	return a < d && c < b
+}
+
+// describe lists what the crash did with each pending operation.
+func (d *simDisk) describe(c crash) string {
+	var b strings.Builder
+	for _, i := range c.turn {
+		op, done := d.pending[i], 0
+		for _, yes := range c.done[i] {
+			if yes {
+				done++
+			}
+		}
+		fmt.Fprintf(&b, "\n  %s %#x, %d bytes: %d of %d sectors done", op.what, op.off, max(int64(len(op.data)), op.n), done, len(c.done[i]))
+	}
+	return b.String()
 }

@@ -1,7 +1,5 @@
 package store
 
-import "fmt"
-
 // Bounds of what freed space is kept for reuse instead of being given back to
 // the file system: overwriting written blocks is faster than filling new ones.
 const (
@@ -22,9 +20,6 @@ type limboExtent struct {
 func (s *Store) loadSpace() error {
 	if s.space != nil {
 		return nil
-	}
-	if err := s.settle(); err != nil {
-		return err
 	}
 	used := []extent{{s.logNext, logBlockLen}}
 	for _, off := range s.logBlocks {
@@ -52,20 +47,6 @@ func (s *Store) loadSpace() error {
 	}
 	s.space = space
 	return s.sparePinned()
-}
-
-// settle makes the state that a writer found on opening durable. Until then a
-// power cut may lead back to an older one, which needs space that is free now.
-func (s *Store) settle() error {
-	if s.slotDurable {
-		return nil
-	}
-	if err := s.d.Datasync(); err != nil {
-		s.failed = fmt.Errorf("an earlier write was lost: %w", err)
-		return err
-	}
-	s.durable, s.slotDurable = s.gen, true
-	return nil
 }
 
 // sparePinned keeps the free space out of use as long as a reader may see an

@@ -97,6 +97,7 @@ type Store struct {
 	slot        int  // where sb lies
 	slotDurable bool // sb is known to survive a power cut
 	twins       bool // the other slot says the same
+	torn        bool // the last superblock may have been written in part: only another will do
 	logBlocks   []int64
 	logNext     int64 // where the next log block goes
 	logSeed     uint64
