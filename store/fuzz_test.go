@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"runtime"
@@ -15,9 +16,10 @@ import (
 // fuzzFile bounds the files that FuzzOpen looks at, in bytes.
 const fuzzFile = 64 << 10
 
-// Whatever bytes a file has, with all checksums made right: opening, reading and
-// changing it as a store neither panics nor hangs, gives errors that say damage,
-// and takes memory in proportion to the file.
+// Whatever bytes a file has, with all checksums made right: opening, reading,
+// checking, dumping and changing it as a store neither panics nor hangs, gives errors
+// that say damage, reads nothing outside the file, and takes memory in proportion to
+// the file and its frames.
 func FuzzOpen(f *testing.F) {
 	for _, image := range fuzzSeeds() {
 		f.Add(image, false)
@@ -29,12 +31,10 @@ func FuzzOpen(f *testing.F) {
 		}
 		image = bytes.Clone(image)
 		mend(image)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		s, err := openDisk(fuzzDisk{&simDisk{now: image, durable: bytes.Clone(image)}}, nil, Options{Writable: writable, DirtyBytes: 1 << 20})
-		runtime.ReadMemStats(&after)
+		before := allocated()
+		s, err := openDisk(fuzzDisk{diskWith(image)}, nil, Options{Writable: writable, DirtyBytes: 1 << 20})
 		// An operation of the log, 24 bytes, may need a leaf and the nodes above it.
-		if used := after.TotalAlloc - before.TotalAlloc; used > 32<<20+uint64(len(image))*8192 {
+		if used := allocated() - before; used > 32<<20+uint64(len(image))*8192 {
 			t.Errorf("open of %d bytes allocates %d", len(image), used)
 		}
 		if errors.Is(err, unix.EFBIG) {
@@ -46,8 +46,13 @@ func FuzzOpen(f *testing.F) {
 			}
 			return
 		}
+		before = allocated()
 		readStore(t, s)
 		useStore(t, "fuzz", s)
+		// Each of some 250 frames that are looked at may need a decoder and buffers.
+		if used := allocated() - before; used > 64<<20+256*uint64(s.FrameSize()) {
+			t.Errorf("reading and dumping of %d bytes in frames of %d allocates %d", len(image), s.FrameSize(), used)
+		}
 		if d := checked(t, s); d == nil && !writable {
 			// What Check passes can be read and changed.
 			if _, err := s.ReadAt(make([]byte, 1<<20), 0); err != nil && err != io.EOF {
@@ -60,8 +65,23 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// A fuzzDisk refuses to grow as far as a store may ask for, as file systems do.
+// allocated is how much memory was ever taken, in bytes.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
+}
+
+// A fuzzDisk refuses to grow as far as a store may ask for, as file systems do,
+// and to read where no file is.
 type fuzzDisk struct{ *simDisk }
+
+func (d fuzzDisk) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > maxFileSize {
+		panic(fmt.Sprintf("read of %d bytes at %#x", len(p), off))
+	}
+	return d.simDisk.ReadAt(p, off)
+}
 
 func (d fuzzDisk) WriteAt(p []byte, off int64) (int, error) {
 	if off > 64<<20 {
