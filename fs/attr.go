@@ -38,6 +38,8 @@ func (m *mount) fillEntry(n *node, e *entry, out *fuse.EntryOut) {
 // size is size if it shows a store.
 func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
 	if n.store {
+		// A store that is open for writing has room reserved behind its end.
+		st.Blocks = min(st.Blocks, (st.Size+4095)/4096*8)
 		st.Size, st.Blksize = size, storeBlock
 		f := m.files.get(n.shown())
 		if f == nil || !f.showTimes(st) {
@@ -268,33 +270,4 @@ func (f *file) dropPrivileges() error {
 		return nil
 	}
 	return unix.Chmod(procPath(f.path), st.Mode&0o7777&^drop)
-}
-
-// An inUse is a node whose backing inode is open by an O_PATH descriptor.
-type inUse struct {
-	fd    int
-	file  *file // nil for a folder
-	place place
-}
-
-// useInode opens the backing inode of n until done is called.
-func (m *mount) useInode(n *node) (u inUse, err error) {
-	if n.isDir() {
-		if u.place, err = m.nodes.folders.use(n); err == nil {
-			u.fd = u.place.fd
-		}
-		return u, err
-	}
-	if u.file, err = m.pin(n); err == nil {
-		u.fd = u.file.path
-	}
-	return u, err
-}
-
-func (m *mount) done(u inUse) {
-	if u.file == nil {
-		u.place.done()
-		return
-	}
-	m.files.release(u.file)
 }

@@ -1,6 +1,8 @@
 package fs_test
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -74,6 +76,48 @@ func TestAttributes(t *testing.T) {
 	if st, err := os.Stat(path); err != nil || time.Since(st.ModTime()) > time.Minute {
 		t.Errorf("mtime after a write: %v, %v", st.ModTime(), err)
 	}
+}
+
+// stat, du and ls -s show what is stored of a file beside its plain size, as soon as
+// it is closed and after that.
+func TestBlocks(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	path := d.path("f")
+	write(t, path, bytes.Repeat([]byte("much the same\n"), 50_000))
+	check := func() {
+		t.Helper()
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Size != 700_000 || st.Blocks == 0 || st.Blocks*512 > 100_000 {
+			t.Errorf("%d bytes in %d blocks", st.Size, st.Blocks)
+		}
+		if got, want := run(t, "/", "du", "-B512", path), fmt.Sprintf("%d\t%s\n", st.Blocks, path); got != want {
+			t.Errorf("du says %q, want %q", got, want)
+		}
+		if got, want := run(t, "/", "ls", "-s", "--block-size=512", path), fmt.Sprintf("%d %s\n", st.Blocks, path); got != want {
+			t.Errorf("ls -s says %q, want %q", got, want)
+		}
+	}
+	check()
+	d.umount()
+	d = start(t, mountSpec{Source: back, Dir: d.dir})
+	check()
+	if here, below := space(t, d.dir), space(t, back); here != below {
+		t.Errorf("the mount has %d bytes in all, the file system below it %d", here, below)
+	}
+}
+
+// space is the size of a file system, in bytes.
+func space(t *testing.T, dir string) uint64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Blocks * uint64(st.Bsize)
 }
 
 // A file belongs to who creates it, and in a folder with the set-group-ID bit to

@@ -36,3 +36,32 @@ func (m *mount) useFolder(id uint64) (place, error) {
 
 // Forget tells that the kernel gives up lookups of a node.
 func (m *mount) Forget(id, lookups uint64) { m.nodes.forget(id, lookups) }
+
+// An inUse is a node whose backing inode is open by an O_PATH descriptor.
+type inUse struct {
+	fd    int
+	file  *file // nil for a folder
+	place place
+}
+
+// useInode opens the backing inode of n until done is called.
+func (m *mount) useInode(n *node) (u inUse, err error) {
+	if n.isDir() {
+		if u.place, err = m.nodes.folders.use(n); err == nil {
+			u.fd = u.place.fd
+		}
+		return u, err
+	}
+	if u.file, err = m.pin(n); err == nil {
+		u.fd = u.file.path
+	}
+	return u, err
+}
+
+func (m *mount) done(u inUse) {
+	if u.file == nil {
+		u.place.done()
+		return
+	}
+	m.files.release(u.file)
+}
