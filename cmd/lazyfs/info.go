@@ -15,19 +15,29 @@ import (
 
 var infoCommand = command{
 	name:    "info",
-	args:    []string{"STORE..."},
+	args:    []string{"STORE...", "--mount DIR..."},
 	min:     1,
 	max:     -1,
 	summary: "Show the sizes, ratio, frames and generation of stores",
 	about: `Reads the whole index of each store, but no frame. The ratio is that of the
-plain bytes which are not in holes to the bytes of the store file in use.`,
+plain bytes which are not in holes to the bytes of the store file in use.
+
+With --mount it shows what the daemons of mounts have done since they were started,
+and what they have open.`,
 	examples: []string{
 		"lazyfs info vm.img.lazy",
 		"lazyfs info --json *.lazy | jq '.[].ratio'",
+		"lazyfs info --mount /mnt",
 	},
 	declare: func(f *pflag.FlagSet) action {
-		asJSON := f.Bool("json", false, "print an array with one object for each store, all sizes in bytes")
-		return func(ctx context.Context, args []string) error { return info(ctx, args, *asJSON) }
+		asJSON := f.Bool("json", false, "print an array with one object for each argument, all sizes in bytes")
+		mounts := f.Bool("mount", false, "show the counters of the mounts at the folders DIR")
+		return func(ctx context.Context, args []string) error {
+			if *mounts {
+				return infoMounts(ctx, args, *asJSON)
+			}
+			return info(ctx, args, *asJSON)
+		}
 	},
 }
 

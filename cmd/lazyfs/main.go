@@ -18,6 +18,8 @@ import (
 
 func main() {
 	uffdmap.Main() // does not return in a helper process
+
+	os.Args = asCommand(os.Args) // a daemon repeats them
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -22,7 +22,13 @@ stores; --codec, --level and --frame say which.
 
 mount returns when the mount is ready; a daemon serves it until lazyfs umount,
 or until it gets SIGTERM or SIGINT, on which it unmounts and makes everything
-durable. fsync makes a file durable at once.`,
+durable. fsync makes a file durable at once.
+
+OPTIONS are those of mount(8), for lines of fstab: rw, ro, allow_other, nosuid,
+nodev, noexec, and cache=, codec=, level=, frame= and log= with the values of the
+flags. Under the name mount.fuse.lazyfs the program is what mount(8) runs for
+-t fuse.lazyfs; such a mount is writable unless it is ro. remount changes rw, ro,
+nosuid, nodev and noexec of a mount that is there.`,
 	examples: []string{
 		"lazyfs mount vm.img.lazy /mnt",
 		"lazyfs mount --rw --codec zstd data /srv/data",
@@ -36,6 +42,8 @@ durable. fsync makes a file durable at once.`,
 		f.BoolVar(&m.foreground, "foreground", false, "serve in this process, until the mount is unmounted")
 		f.BoolVar(&m.allowOther, "allow-other", false, "let other users access the mount")
 		f.StringVar(&m.log, "log", "", "append the daemon's messages to `FILE`")
+		m.options.flags = f
+		f.VarP(&m.options, "options", "o", "set these flags in the words of mount(8): `OPTIONS` with commas between them")
 		m.quiet = quietFlag(f)
 		f.IntVar(&m.readyFD, readyFlag, 0, "")
 		f.Lookup(readyFlag).Hidden = true
@@ -51,6 +59,7 @@ type mounter struct {
 	cache      sizeFlag
 	foreground bool
 	allowOther bool
+	options    mountOptions
 	log        string
 	quiet      *bool
 	readyFD    int // in a daemon: the pipe to the process that started it
@@ -64,6 +73,9 @@ func (m *mounter) run(ctx context.Context, args []string) error {
 		if !m.rw && m.flagSet.Changed(name) {
 			return usagef("--%s: has no meaning without --rw", name)
 		}
+	}
+	if m.options.remount {
+		return m.remount(args[1])
 	}
 	if m.cache < 1<<20 {
 		return usagef("--cache %v: want at least 1M", &m.cache)

@@ -38,7 +38,7 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := fs.Mount(source, real, m.options(logFile))
+	server, err := fs.Mount(source, real, m.fsOptions(logFile))
 	if err != nil {
 		return err
 	}
@@ -60,10 +60,11 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	return err
 }
 
-func (m *mounter) options(w io.Writer) fs.Options {
+func (m *mounter) fsOptions(w io.Writer) fs.Options {
 	return fs.Options{
 		Writable:   m.rw,
 		AllowOther: m.allowOther,
+		Restrict:   m.options.restrict,
 		CacheBytes: int64(m.cache),
 		Codec:      codec.ID(m.flags.codec),
 		Level:      m.flags.level,

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/fs"
+)
+
+// mountInfo is what info shows of one mount.
+type mountInfo struct {
+	Mount string `json:"mount"`
+	fs.Counters
+}
+
+// infoMounts shows the counters of the mounts at dirs.
+func infoMounts(ctx context.Context, dirs []string, asJSON bool) error {
+	infos := make([]mountInfo, 0, len(dirs))
+	for _, dir := range dirs {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c, err := readCounters(dir)
+		if err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+		infos = append(infos, mountInfo{dir, c})
+	}
+	if asJSON {
+		return json.NewEncoder(os.Stdout).Encode(infos)
+	}
+	for n, i := range infos {
+		if n > 0 {
+			fmt.Println()
+		}
+		if err := i.print(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readCounters asks the daemon of the mount at dir.
+func readCounters(dir string) (fs.Counters, error) {
+	var c fs.Counters
+	real, err := resolveMountDir(dir)
+	if err != nil {
+		return c, err
+	}
+	if _, err := findMount(real); err != nil {
+		return c, err
+	}
+	buf := make([]byte, 64<<10) // the largest attribute there can be
+	n, err := unix.Getxattr(real, fs.CountersAttr, buf)
+	if err != nil {
+		return c, fmt.Errorf("ask the daemon: %w", err)
+	}
+	return c, json.Unmarshal(buf[:n], &c)
+}
+
+func (i mountInfo) print() error {
+	fmt.Println(i.Mount)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	row := func(name string, n int64, note string) { fmt.Fprintf(w, "  %s\t%d\t%s\n", name, n, note) }
+	row("pid", int64(i.PID), fmt.Sprintf("up %v, %v of CPU", i.Uptime.Round(time.Second), i.CPU.Round(10*time.Millisecond)))
+	row("memory", i.MemoryBytes, humanSize(i.MemoryBytes)+", cache at most "+humanSize(i.CacheBytes))
+	row("reads", i.Reads, humanSize(i.ReadBytes))
+	row("writes", i.Writes, humanSize(i.WrittenBytes))
+	row("syncs", i.Syncs, "")
+	row("opens", i.Opens, "")
+	row("lookups", i.Lookups, fmt.Sprintf("%d stats, %d listings", i.Stats, i.Listings))
+	row("open files", int64(i.Files), fmt.Sprintf("%d handles, %d files wait for their sync", i.Handles, i.Waiting))
+	row("nodes", int64(i.Nodes), "")
+	row("errors", i.IOErrors+i.NoSpace, fmt.Sprintf("%d times damage, %d times no space", i.IOErrors, i.NoSpace))
+	return w.Flush()
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// mountHelper is the name under which mount(8) runs this program for a file system
+// of type fuse.lazyfs.
+const mountHelper = "mount.fuse.lazyfs"
+
+// asCommand returns the command line args, or what it stands for when mount(8) has
+// made it: mount.fuse.lazyfs SOURCE DIR [-nsv] [-o OPTIONS] [-t TYPE]. There a mount
+// is writable unless the options say ro.
+func asCommand(args []string) []string {
+	if filepath.Base(args[0]) != mountHelper {
+		return args
+	}
+	command := []string{"lazyfs", "mount", "--quiet", "-o", "rw"}
+	for i := 1; i < len(args); i++ {
+		switch args[i] {
+		case "-n", "-s", "-v":
+		case "-t":
+			i++
+		default:
+			command = append(command, args[i])
+		}
+	}
+	return command
+}
+
+// mountOptions is the flag -o, which sets other flags in the words of mount(8).
+type mountOptions struct {
+	flags    *pflag.FlagSet
+	restrict []string // nosuid, nodev, noexec
+	remount  bool     // change a mount that is there
+}
+
+func (o *mountOptions) String() string { return "" }
+func (o *mountOptions) Type() string   { return "OPTIONS" }
+
+// Set takes options with commas between them.
+func (o *mountOptions) Set(text string) error {
+	for option := range strings.SplitSeq(text, ",") {
+		if err := o.set(option); err != nil {
+			return fmt.Errorf("%s: %w", option, err)
+		}
+	}
+	return nil
+}
+
+func (o *mountOptions) set(option string) error {
+	name, value, hasValue := strings.Cut(option, "=")
+	switch {
+	case name == "rw" && !hasValue:
+		return o.flags.Set("rw", "true")
+	case name == "ro" && !hasValue:
+		return o.flags.Set("rw", "false")
+	case name == "allow_other" && !hasValue:
+		return o.flags.Set("allow-other", "true")
+	case slices.Contains([]string{"cache", "codec", "level", "frame", "log"}, name) && hasValue:
+		return o.flags.Set(name, value)
+	case slices.Contains([]string{"nosuid", "nodev", "noexec"}, option):
+		o.restrict = append(o.restrict, option)
+		return nil
+	case option == "remount":
+		o.remount = true
+		return nil
+	case slices.Contains([]string{"user_id", "group_id", "max_read"}, name) && hasValue:
+		return nil // The kernel lists them with its mounts, and mount(8) repeats those.
+	case slices.Contains(forOthers, option), name == "user", name == "comment", strings.HasPrefix(strings.ToLower(name), "x-"):
+		return nil
+	}
+	return errors.New("unknown option")
+}
+
+// forOthers are options that say nothing to lazyfs: what they ask for holds anyway,
+// or is the business of mount(8), or of times of access, which a mount leaves alone.
+var forOthers = []string{
+	"", "defaults", "auto", "noauto", "nofail", "_netdev", "nouser", "users", "owner", "group",
+	"suid", "dev", "exec", "async", "default_permissions",
+	"atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime",
+}
