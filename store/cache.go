@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,6 +92,17 @@ func (c *Cache) add(k cacheKey, plain []byte) {
 	runtime.KeepAlive(c)
 }
 
+// again tells whether it was asked for k not long ago, and notes that it is now.
+// What is read for the first time is not worth a copy, as long as decompressing it
+// costs no more than a few of them.
+func (c *Cache) again(k cacheKey) bool {
+	if c == nil || len(c.shards) == 0 {
+		return false
+	}
+	h := c.hash(k)
+	return c.shard(h).again(h)
+}
+
 // drop forgets all frames of a store.
 func (c *Cache) drop(store uint64) {
 	if c == nil {
@@ -123,12 +135,15 @@ type cacheShard struct {
 	mem     []byte
 	frames  []cachedFrame  // one a grain; that of a frame's first grain describes it
 	buckets []int32        // by hash: first grain of the newest frame plus 1, or 0
+	asked   []uint32       // by hash: the hash of the frame that again was asked for last
 	stores  map[uint64]int // number of frames of each store
 	hand    int            // a grain
 	last    int32          // grain of the frame that was read or added last
 	turns   uint32         // how often last changed, modulo 2^32
-	_       [24]byte       // keeps the next shard's lock out of this one's cache lines
 }
+
+// A shard takes up whole cache lines, so that the next one's lock is in none of its.
+var _ [128]byte = [unsafe.Sizeof(cacheShard{})]byte{}
 
 // A cachedFrame describes a frame. It holds no pointers.
 type cachedFrame struct {
@@ -148,6 +163,7 @@ func (s *cacheShard) init(mem []byte) {
 	s.mem = mem
 	s.frames = make([]cachedFrame, grains)
 	s.buckets = make([]int32, 1<<bits.Len(uint(grains-1)))
+	s.asked = make([]uint32, len(s.buckets))
 	s.stores = make(map[uint64]int)
 }
 
@@ -195,6 +211,16 @@ func (s *cacheShard) add(k cacheKey, h uint64, plain []byte) {
 	s.frames[g] = cachedFrame{key: k, next: *b, size: int32(len(plain)), since: s.turns, hash: uint32(h >> 32)}
 	*b = int32(g + 1)
 	s.stores[k.store]++
+}
+
+func (s *cacheShard) again(h uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hash := uint32(h >> 32)
+	at := &s.asked[hash&uint32(len(s.asked)-1)]
+	was := *at == hash
+	*at = hash
+	return was
 }
 
 // grainsOf is the number of grains that a frame of n plain bytes takes, none for

@@ -13,6 +13,10 @@ import (
 // neighbouring frames.
 const maxGather = 256 << 10
 
+// eagerFrame is the frame size, in bytes, above which a frame of which a part was
+// read is cached at once. A smaller one is when a part is read again.
+const eagerFrame = 64 << 10
+
 // ReadAt reads plain bytes (io.ReaderAt). A frame that can't be read gives a
 // *DamageError or the error of the file, and what lies before it is read.
 func (s *Store) ReadAt(p []byte, off int64) (int, error) {
@@ -98,14 +102,16 @@ func (s *Store) readSome(p []byte, off int64) (int, error) {
 	return s.readPart(part, n, e, in)
 }
 
-// readPart reads a piece of a frame, by way of a buffer that the cache keeps.
+// readPart reads a piece of a frame, by way of a buffer that the cache may copy.
 func (s *Store) readPart(part []byte, n int64, e entry, in int) (int, error) {
 	b := s.plains.get(s.frameSize)
 	defer s.plains.put(b)
 	if err := s.decodeFrame(n, e, b.b); err != nil {
 		return 0, err
 	}
-	s.cache.add(s.key(n, e), b.b)
+	if key := s.key(n, e); s.frameSize > eagerFrame || s.cache.again(key) {
+		s.cache.add(key, b.b)
+	}
 	return copy(part, b.b[in:]), nil
 }
 
