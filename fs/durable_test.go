@@ -108,6 +108,47 @@ func TestTerminateMoved(t *testing.T) {
 	}
 }
 
+// A mount that is taken away lazily works on for who has a file of it open. When
+// that is closed the daemon ends, and everything is kept.
+func TestLazyUnmount(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Unmount(d.dir, 0); err != unix.EBUSY {
+		t.Errorf("umount of a mount in use: %v, want %v", err, unix.EBUSY)
+	}
+	if err := unix.Unmount(d.dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, d.dir); len(got) != 0 {
+		t.Errorf("the mount is there still, with %q", got)
+	}
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Error(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+	got := make([]byte, 100_000)
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, text(1, 100_000)) {
+		t.Errorf("read differs at %#x, %v", firstDiff(got, text(1, 100_000)), err)
+	}
+	if _, err := f.WriteAt([]byte("last"), 5000); err != nil {
+		t.Error(err)
+	}
+	f.Close()
+	d.wait()
+	want := text(1, 100_000)
+	copy(want[5000:], "last")
+	if got := unpack(t, filepath.Join(back, "f.lazy")); !bytes.Equal(got, want) {
+		t.Error("what was written is lost")
+	}
+}
+
 // When the daemon is killed, what was fsynced, and what was closed, is there after
 // remounting, and every store is sound.
 func TestKill(t *testing.T) {

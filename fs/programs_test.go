@@ -1,8 +1,10 @@
 package fs_test
 
 import (
+	"bufio"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -115,6 +117,58 @@ func TestSQLite(t *testing.T) {
 			d.umount()
 			d = mountRW(t, back)
 			check()
+			d.umount()
+			checkAll(t, back)
+		})
+	}
+}
+
+// When the daemon is killed under SQLite, every transaction that was committed is
+// there after remounting, in rollback and WAL mode, with the database mapped.
+func TestKillUnderSQLite(t *testing.T) {
+	for _, mode := range []string{"delete", "wal"} {
+		t.Run(mode, func(t *testing.T) {
+			back := t.TempDir()
+			settings := "pragma journal_mode=" + mode + "; pragma synchronous=full; pragma mmap_size=67108864;"
+			d := mountRW(t, back)
+			run(t, d.dir, "sqlite3", "-bail", "db", settings+"create table t(id integer primary key, v text);")
+			last := 0
+			for range 3 {
+				var sql strings.Builder
+				sql.WriteString(settings + "\n")
+				for i := last + 1; i < last+5000; i++ {
+					fmt.Fprintf(&sql, "insert into t values(%d, '%x'); select 'id', %[1]d;\n", i, text(uint64(i), 500))
+				}
+				// A line for each commit, and not when the program ends.
+				cmd := exec.Command("stdbuf", "-oL", "sqlite3", "-bail", "db")
+				cmd.Dir, cmd.Stdin = d.dir, strings.NewReader(sql.String())
+				out, err := cmd.StdoutPipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				enough := last + 40
+				lines := bufio.NewScanner(out)
+				for lines.Scan() {
+					if n, err := fmt.Sscanf(lines.Text(), "id|%d", &last); n == 1 && err == nil && last == enough {
+						d.cmd.Process.Kill()
+					}
+				}
+				cmd.Wait()
+				if last < enough {
+					t.Fatalf("SQLite ended after %d transactions", last)
+				}
+				d.kill()
+				d = mountRW(t, back)
+				got := run(t, d.dir, "sqlite3", "db", fmt.Sprintf("pragma integrity_check; select count(*) from t where id <= %d; select max(id) from t;", last))
+				var have, newest int
+				if n, _ := fmt.Sscanf(got, "ok\n%d\n%d\n", &have, &newest); n != 2 || have != last {
+					t.Fatalf("after %d commits the database says %q", last, got)
+				}
+				last = newest
+			}
 			d.umount()
 			checkAll(t, back)
 		})
