@@ -44,8 +44,16 @@ var arrows = map[string]node{
 		code: []string{"store", "codec", "github.com/hanwen/go-fuse/v2", "golang.org/x/sync", "golang.org/x/sys"},
 		std:  []string{"flag"},
 	},
+	"internal/load": {
+		code: []string{"golang.org/x/sys"},
+		std:  neitherLogNorFlag,
+	},
+	"internal/picture": {
+		code: []string{"golang.org/x/image"},
+		std:  append(neitherLogNorFlag, "os"),
+	},
 	"cmd/lazyfs": {
-		code: []string{"fs", "uffdmap", "store", "codec", "github.com/spf13/pflag", "golang.org/x/sync", "golang.org/x/sys"},
+		code: []string{"fs", "uffdmap", "store", "codec", "internal/load", "internal/picture", "github.com/spf13/pflag", "golang.org/x/sync", "golang.org/x/sys"},
 	},
 }
 

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-var commandNames = []string{"pack", "unpack", "info", "check", "compact", "copy", "cat", "dump", "mount", "umount", "pager"}
+var commandNames = []string{"pack", "unpack", "info", "check", "compact", "copy", "cat", "dump", "bench", "mount", "umount", "pager"}
 
 // Every command explains itself on standard output and exits with 0.
 func TestHelp(t *testing.T) {

@@ -46,6 +46,9 @@ func (m *Mapping) Snapshot() (*Snapshot, error) {
 }
 
 func (s *Snapshot) take() error {
+	if s.m.editable && !s.m.Tracked {
+		return fmt.Errorf("snapshot %s: NoTracking leaves writes unknown: %w", s.m.Path, unix.EINVAL)
+	}
 	image, err := newSpill(filepath.Dir(s.m.Path), s.m.Len)
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", s.m.Path, err)

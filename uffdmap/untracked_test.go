@@ -26,6 +26,9 @@ func TestNoTracking(t *testing.T) {
 	if s := m.Stats(); s.Writes != 0 {
 		t.Errorf("%d faults of writes, want none", s.Writes)
 	}
+	if _, err := m.Snapshot(); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("Snapshot: %v, want EINVAL", err)
+	}
 	must(t, "protect", m.Protect())
 	must(t, "close", m.Close())
 

@@ -40,6 +40,7 @@ var commands = []command{
 	copyCommand,
 	catCommand,
 	dumpCommand,
+	benchCommand,
 	mountCommand,
 	umountCommand,
 	pagerCommand,

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -22,21 +23,33 @@ var infoCommand = command{
 	about: `Reads the whole index of each store, but no frame. The ratio is that of the
 plain bytes which are not in holes to the bytes of the store file in use.
 
+With --map it also draws how each frame is stored, with which codec and in how
+many bytes: in the order of the plain bytes, where holes and what does not
+compress show, and in the order of the store's file, where free space shows.
+
 With --mount it shows what the daemons of mounts have done since they were started,
 and what they have open.`,
 	examples: []string{
 		"lazyfs info vm.img.lazy",
+		"lazyfs info --map=vm.png vm.img.lazy",
 		"lazyfs info --json *.lazy | jq '.[].ratio'",
 		"lazyfs info --mount /mnt",
 	},
 	declare: func(f *pflag.FlagSet) action {
 		asJSON := f.Bool("json", false, "print an array with one object for each argument, all sizes in bytes")
+		file := f.String("map", "", "draw the frames of the one STORE as a picture in `PNG`, which is replaced if it exists")
 		mounts := f.Bool("mount", false, "show the counters of the mounts at the folders DIR")
 		return func(ctx context.Context, args []string) error {
 			if *mounts {
 				return infoMounts(ctx, args, *asJSON)
 			}
-			return info(ctx, args, *asJSON)
+			if *file == "" {
+				return info(ctx, args, *asJSON)
+			}
+			if len(args) > 1 {
+				return usagef("--map: draws one store, %d are given", len(args))
+			}
+			return errors.Join(info(ctx, args, *asJSON), drawStore(ctx, *file, args[0]))
 		}
 	},
 }

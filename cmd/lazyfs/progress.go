@@ -40,6 +40,12 @@ func newProgress(quiet bool, what string) *progress {
 
 // report says that done bytes of total are ready; total is 0 when not known.
 func (p *progress) report(done, total int64) {
+	p.show(func(spent time.Duration) string { return progressText(done, total, spent) })
+}
+
+// show writes what text gives for the time spent, unless a line was written just
+// now.
+func (p *progress) show(text func(spent time.Duration) string) {
 	if p == nil {
 		return
 	}
@@ -50,7 +56,7 @@ func (p *progress) report(done, total int64) {
 		return
 	}
 	p.next = now.Add(progressPause)
-	fmt.Fprintf(os.Stderr, "\r%s: %s\x1b[K", p.what, progressText(done, total, now.Sub(p.start)))
+	fmt.Fprintf(os.Stderr, "\r%s: %s\x1b[K", p.what, text(now.Sub(p.start)))
 }
 
 // end removes the line.
