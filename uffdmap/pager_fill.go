@@ -17,49 +17,62 @@ import (
 func (m *served) fill(w *worker, t touch) {
 	n := t.page / m.FrameSize
 	m.table.head.faults.Add(1)
-	next, end := m.ahead.touched(n)
-	filled := false
-	if next == n && end > n+1 && !t.write {
-		done, err := m.fillRun(w.scratch, n, min(end, m.frames())-n, true)
-		next, filled = next+done, err == nil
+	end, on := m.ahead.touched(n)
+	next := n
+	if end > n+1 && !t.write {
+		next, _ = m.fillRun(w.scratch, n, end)
 	}
-	if !filled {
+	if next == n {
 		m.fillFrame(w.scratch, n, t.page, t.write)
-		if next == n {
-			next++
-		}
+		next++
 	}
-	m.fillAhead(w, next, end)
+	m.fillTaken(w, next, end)
+	if on != nil {
+		m.fillAhead(w, on)
+	}
 	m.makeRoom(w.scratch)
 }
 
-// fillAhead makes frames [next, end) resident, which nobody has touched yet.
-func (m *served) fillAhead(w *worker, next, end int64) {
-	begin := time.Now()
-	for next < min(end, m.frames()) {
-		// Who waits comes first, and a slow store is not read for long on mere
-		// suspicion.
-		if w.pool.queued.Load() > 0 || time.Since(begin) > maxAheadTime {
-			m.ahead.stopped(next, end)
+// fillAhead fills what lies before the reader of s, beside other workers. Who
+// waits comes first, and a slow store is not read for long on mere suspicion.
+func (m *served) fillAhead(w *worker, s *stream) {
+	if !m.ahead.join(s) {
+		return
+	}
+	defer m.ahead.leave(s)
+	for begin := time.Now(); w.pool.queued.Load() == 0 && time.Since(begin) < maxAheadTime; {
+		next, end, more := m.ahead.take(s)
+		if next == end {
 			return
 		}
-		done, err := m.fillRun(w.scratch, next, min(end, m.frames())-next, false)
-		if err != nil {
-			return
+		if more {
+			w.pool.askAhead(m, s)
 		}
-		next += done
+		m.fillTaken(w, next, end)
 	}
 }
 
-// fillFrame makes frame n resident, because page was touched, or poisons it.
+// fillTaken makes frames [next, end) resident, which this worker has taken, but
+// for those that somebody else is at or that can't be read.
+func (m *served) fillTaken(w *worker, next, end int64) {
+	for next < min(end, m.frames()) {
+		done, _ := m.fillRun(w.scratch, next, end)
+		next = max(done, next+1)
+		m.makeRoom(w.scratch)
+	}
+}
+
+// fillFrame makes frame n resident, because page was touched, or poisons it. When
+// somebody else is at it, the touch is repeated after that.
 func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
-	m.locks.lock(n)
+	if !m.locks.lockOrAsk(n) {
+		return
+	}
 	defer m.locks.unlock(n)
-	off, length := m.extent(n)
 	if m.present(page) {
 		// Another worker was first. Its copy may have been cut short, or this
 		// fault came between the copy and the wake.
-		m.uffd.Wake(m.addr(off), uintptr(length))
+		m.wake(n)
 		return
 	}
 	if err := m.load(buf, n, write); err != nil {
@@ -67,45 +80,41 @@ func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
 	}
 }
 
-// fillRun makes frames from n on resident, count at most and as many as maxRun
-// holds, in one piece. It says how many of them need no more care: another worker
-// that is at frame n will care for as many, unless this one is to wait for it.
-func (m *served) fillRun(buf []byte, n, count int64, wait bool) (int64, error) {
-	count = min(count, max(1, maxRun/m.FrameSize))
-	if wait {
-		m.locks.lock(n)
-	} else if !m.locks.tryLock(n) {
-		return count, nil
-	}
-	locked := int64(1)
+// fillRun makes frames from n on and below end resident, in one piece, as many as
+// maxRun holds and as are absent and free. It returns the frame behind the last
+// one, and why that one could not be read.
+func (m *served) fillRun(buf []byte, n, end int64) (next int64, err error) {
+	end = min(end, n+max(1, maxRun/m.FrameSize), m.frames())
+	locked := n
 	defer func() {
-		for i := range locked {
-			m.locks.unlock(n + i)
+		for i := n; i < locked; i++ {
+			m.locks.unlock(i)
 		}
 	}()
-	off, length := m.extent(n)
-	if m.complete(off, length) {
-		m.uffd.Wake(m.addr(off), uintptr(length))
-		return 1, nil
-	}
-	if err := m.read(buf, n); err != nil {
-		return 0, err
-	}
-	done := int64(1)
-	for ; done < min(count, m.frames()-n); done++ {
+	off, length := n*m.FrameSize, int64(0)
+	begin := time.Now()
+	for next = n; next < end && time.Since(begin) < maxAheadTime; next++ {
 		// Waiting for a second lock could be for ever.
-		if !m.locks.tryLock(n + done) {
+		if !m.locks.tryLock(next) {
 			break
 		}
 		locked++
-		at, more := m.extent(n + done)
-		if m.complete(at, more) || m.read(buf[length:], n+done) != nil {
+		at, more := m.extent(next)
+		if m.complete(at, more) {
+			break
+		}
+		if err = m.read(buf[length:], next); err != nil {
 			break
 		}
 		length += more
 	}
-	m.table.head.ahead.Add(uint64(done - 1))
-	return done, m.install(buf[:length], off, m.protection())
+	if next > n {
+		m.table.head.ahead.Add(uint64(next - n - 1))
+		if err := m.install(buf[:length], off, m.protection()); err != nil {
+			return n, err
+		}
+	}
+	return next, err
 }
 
 // load reads frame n and installs those of its pages that are absent. The caller
@@ -205,29 +214,8 @@ func (m *served) poison(n int64, cause error) {
 		}
 		m.uffd.Poison(m.addr(page), pageSize)
 	}
-	m.uffd.Wake(m.addr(off), uintptr(length))
+	m.wake(n)
 }
 
 // addr is the address in the program of offset off.
 func (m *served) addr(off int64) uintptr { return uintptr(m.Base) + uintptr(off) }
-
-// prefetch makes all frames that ranges touch resident, on all cores.
-func (m *served) prefetch(ranges []Range) error {
-	var frames []int64
-	for _, r := range ranges {
-		if r.Off < 0 || r.Len < 0 || r.Off > m.Size || r.Len > m.Size-r.Off {
-			return fmt.Errorf("prefetch %#x bytes at %#x: mapping ends at %#x: %w", r.Len, r.Off, m.Size, unix.EINVAL)
-		}
-		if r.Len == 0 {
-			continue
-		}
-		for n := r.Off / m.FrameSize; n <= (r.Off+r.Len-1)/m.FrameSize; n++ {
-			frames = append(frames, n)
-		}
-	}
-	return m.inParallel(frames, func(buf []byte, n int64) error {
-		_, err := m.fillRun(buf, n, 1, true)
-		m.makeRoom(buf)
-		return err
-	})
-}

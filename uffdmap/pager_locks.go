@@ -5,14 +5,16 @@ import "sync"
 // A lockSet locks frames by their numbers, each for itself: who reads a frame from
 // a slow store keeps nobody from another.
 type lockSet struct {
+	asked func(n int64) // called when frame n, which was asked for, is free
+
 	mu      sync.Mutex // guards what follows
 	freed   *sync.Cond
-	held    map[int64]struct{}
+	held    map[int64]bool // by the frames that are locked: somebody has asked for it
 	waiting int
 }
 
-func newLockSet() *lockSet {
-	l := &lockSet{held: map[int64]struct{}{}}
+func newLockSet(asked func(n int64)) *lockSet {
+	l := &lockSet{asked: asked, held: map[int64]bool{}}
 	l.freed = sync.NewCond(&l.mu)
 	return l
 }
@@ -34,20 +36,40 @@ func (l *lockSet) tryLock(n int64) bool {
 	return l.take(n)
 }
 
+// lockOrAsk locks frame n, or has asked called when it is free.
+func (l *lockSet) lockOrAsk(n int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.take(n) {
+		return true
+	}
+	l.held[n] = true
+	return false
+}
+
 // take is tryLock for a caller that holds mu.
 func (l *lockSet) take(n int64) bool {
 	if _, taken := l.held[n]; taken {
 		return false
 	}
-	l.held[n] = struct{}{}
+	l.held[n] = false
 	return true
 }
 
 func (l *lockSet) unlock(n int64) {
+	if l.free(n) {
+		l.asked(n)
+	}
+}
+
+// free unlocks frame n, and says whether somebody has asked for it.
+func (l *lockSet) free(n int64) (asked bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	asked = l.held[n]
 	delete(l.held, n)
 	if l.waiting > 0 {
 		l.freed.Broadcast()
 	}
+	return asked
 }

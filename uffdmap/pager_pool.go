@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -24,6 +25,7 @@ type pool struct {
 	mu      sync.Mutex // guards what follows
 	loading int        // workers that load frames
 	queue   []touch    // absent pages that wait for a worker that may load
+	aheads  []aheadJob // that want another worker
 	queued  atomic.Int32
 }
 
@@ -32,6 +34,12 @@ type touch struct {
 	m     *served
 	page  int64 // offset in the mapping
 	write bool
+}
+
+// An aheadJob is a stream that is worth more than one worker.
+type aheadJob struct {
+	m *served
+	s *stream
 }
 
 // helpID stands for the eventfd where epoll tells a mapping's number.
@@ -116,6 +124,41 @@ func (pl *pool) pop() (touch, bool) {
 	pl.queue = pl.queue[:copy(pl.queue, pl.queue[1:])]
 	pl.queued.Store(int32(len(pl.queue)))
 	return t, true
+}
+
+// askAhead asks an idle worker to fill s too.
+func (pl *pool) askAhead(m *served, s *stream) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	// A touch that nobody expected needs a worker that may load.
+	job := aheadJob{m, s}
+	if pl.loading >= len(pl.workers)-2 || slices.Contains(pl.aheads, job) {
+		return
+	}
+	pl.aheads = append(pl.aheads, job)
+	pl.callHelp()
+}
+
+// startAhead begins what was asked for, if anything, and endAhead ends it.
+func (pl *pool) startAhead() (job aheadJob, ok bool) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	last := len(pl.aheads) - 1
+	if last < 0 {
+		return aheadJob{}, false
+	}
+	job, pl.aheads = pl.aheads[last], pl.aheads[:last]
+	if pl.loading >= len(pl.workers)-2 {
+		return aheadJob{}, false
+	}
+	pl.loading++
+	return job, true
+}
+
+func (pl *pool) endAhead() {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	pl.loading--
 }
 
 // callHelp wakes one idle worker.

@@ -103,7 +103,8 @@ type served struct {
 // is no error but makes the mapping broken: its absent pages are poisoned rather
 // than waited for.
 func openServed(h holding) (*served, error) {
-	m := &served{spec: h.spec, fds: h.fds, memory: h.fds[fdMemory], spill: -1, locks: newLockSet()}
+	m := &served{spec: h.spec, fds: h.fds, memory: h.fds[fdMemory], spill: -1}
+	m.locks = newLockSet(m.wake)
 	if m.hasSpill() {
 		m.spill = h.fds[fdSpill]
 	}
@@ -210,6 +211,12 @@ func (m *served) close(clean bool) error {
 	closeAll(m.fds[fdUffd+1:])
 	m.table.close()
 	return err
+}
+
+// wake lets everybody look again who waits for frame n.
+func (m *served) wake(n int64) {
+	off, length := m.extent(n)
+	m.uffd.Wake(m.addr(off), uintptr(length))
 }
 
 // present says whether the page at off is in memory. A page that was swapped out

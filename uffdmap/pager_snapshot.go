@@ -124,7 +124,7 @@ func (m *served) readSnapshot(id int32, r Range) error {
 	for n := r.Off / m.FrameSize; n <= (r.End()-1)/m.FrameSize; n++ {
 		frames = append(frames, n)
 	}
-	err := m.inParallel(frames, func(buf []byte, n int64) error {
+	err := inParallel(frames, func(buf []byte, n int64) error {
 		p, err := m.recall(s, buf, n)
 		if err != nil {
 			return err

@@ -141,32 +141,40 @@ func TestHelperEndsAtOnce(t *testing.T) {
 }
 
 // The window is one frame on random touches, doubles while they follow each other
-// up to its bound, falls back at once, and copes with copies that begin with
-// their last bytes and with a reader that has caught up.
+// up to its bound, for each of several readers, falls back at once, and copes with
+// copies that begin with their last bytes and with a reader that has caught up.
 func TestAheadWindow(t *testing.T) {
-	const frame = 16 << 10
+	const frame, run = 16 << 10, 8
 	var a ahead
 	a.reset(frame, 32*frame)
-	step := func(n, from, end int64) {
+	// step touches n, and wants it filled up to end at once, and then, where the
+	// touch is no random one, up to ahead.
+	step := func(n, end, ahead int64) *stream {
 		t.Helper()
-		if f, e := a.touched(n); f != from || e != end {
-			t.Errorf("touch of %d: fill %d to %d, want %d to %d", n, f, e, from, end)
+		e, s := a.touched(n)
+		if e != end || (s == nil) != (ahead == 0) || s != nil && s.end != ahead {
+			t.Errorf("touch of %d: fill to %d, then %+v, want %d and %d", n, e, s, end, ahead)
+		}
+		return s
+	}
+	step(100, 101, 0)
+	step(7, 8, 0)
+	step(7, 8, 0) // told twice
+	step(55, 56, 0)
+	step(8, 10, 10) // follows 7
+	step(10, 14, 14)
+	s := step(14, 22, 22)
+	step(56, 58, 58)
+	step(23, 24, 39) // a little early
+	for _, want := range [][2]int64{{22, 30}, {30, 38}, {38, 39}, {39, 39}} {
+		if n, end, more := a.take(s); n != want[0] || end != want[1] || more != (end < 39) {
+			t.Errorf("take: %d to %d, more %v, want %v", n, end, more, want)
 		}
 	}
-	step(100, 100, 101)
-	step(7, 7, 8)
-	step(55, 55, 56)
-	step(8, 8, 10) // follows 7
-	step(10, 10, 14)
-	step(14, 14, 22)
-	step(23, 22, 38) // a little early
-	step(30, 30, 38) // caught up
-	step(38, 38, 70)
-	step(70, 70, 102) // the bound
-	step(500, 500, 501)
-	step(101, 101, 102) // the end of what is being filled
-	a.stopped(80, 102)
-	step(80, 80, 112)
+	step(30, 30+run, 62) // caught up: the bound is 32
+	step(39, 39+run, 71)
+	step(500, 501, 0)
+	step(39+run, 39+2*run, 79)
 }
 
 // One answer serves all faults of a frame; writes to protected frames come first,

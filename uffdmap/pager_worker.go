@@ -60,11 +60,22 @@ func (w *worker) run() {
 	}
 }
 
-// helpOut loads what is in the queue, beside those who filled it.
+// helpOut loads what is in the queue, and fills ahead, beside those who asked for
+// it.
 func (w *worker) helpOut() {
 	var b [8]byte
 	unix.Read(w.pool.help, b[:])
 	w.load()
+	job, ok := w.pool.startAhead()
+	if !ok {
+		return
+	}
+	if job.m.enter() {
+		job.m.fillAhead(w, job.s)
+		job.m.leave()
+	}
+	w.pool.endAhead()
+	w.load() // What came meanwhile and found too many at work.
 }
 
 // answer answers the faults of m that wait.

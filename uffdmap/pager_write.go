@@ -83,7 +83,7 @@ func (m *served) sync() error {
 	for n := range m.table.dirty.all() {
 		frames = append(frames, n)
 	}
-	err := m.inParallel(frames, m.writeBack)
+	err := inParallel(frames, m.writeBack)
 	if err == nil {
 		err = m.store.Sync()
 	}
@@ -192,18 +192,18 @@ func pwriteFull(fd int, p []byte, off int64) error {
 	return nil
 }
 
-// inParallel calls do for each frame, on all cores, until one fails. do gets
-// memory for one frame.
-func (m *served) inParallel(frames []int64, do func(buf []byte, n int64) error) error {
+// inParallel calls do for each item, in order, on all cores, until one fails. do
+// gets memory for one frame, or for maxRun bytes of frames.
+func inParallel[T any](items []T, do func(buf []byte, item T) error) error {
 	var next atomic.Int64
 	var once sync.Once
 	var first error
 	fail := func(err error) {
 		once.Do(func() { first = err })
-		next.Store(int64(len(frames)))
+		next.Store(int64(len(items)))
 	}
 	var all sync.WaitGroup
-	for range min(runtime.NumCPU(), len(frames)) {
+	for range min(runtime.NumCPU(), len(items)) {
 		all.Go(func() {
 			buf, err := newScratch(maxFrameSize)
 			if err != nil {
@@ -211,8 +211,8 @@ func (m *served) inParallel(frames []int64, do func(buf []byte, n int64) error) 
 				return
 			}
 			defer freeScratch(buf)
-			for i := next.Add(1) - 1; i < int64(len(frames)); i = next.Add(1) - 1 {
-				if err := do(buf, frames[i]); err != nil {
+			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
+				if err := do(buf, items[i]); err != nil {
 					fail(err)
 					return
 				}

@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -172,7 +173,12 @@ func (v *Viewer) runsOf(ranges []Range) []frameRun {
 			runs = append(runs, frameRun{first, last})
 		}
 	}
-	slices.SortFunc(runs, func(a, b frameRun) int { return int(min(max(a.first-b.first, -1), 1)) })
+	return joinRuns(runs)
+}
+
+// joinRuns sorts runs and joins those that overlap or touch.
+func joinRuns(runs []frameRun) []frameRun {
+	slices.SortFunc(runs, func(a, b frameRun) int { return cmp.Compare(a.first, b.first) })
 	joined := runs[:0]
 	for _, r := range runs {
 		if last := len(joined) - 1; last >= 0 && r.first <= joined[last].end {
@@ -182,4 +188,17 @@ func (v *Viewer) runsOf(ranges []Range) []frameRun {
 		}
 	}
 	return joined
+}
+
+// cutRuns cuts runs, at multiples of most frames, into pieces of no more than that.
+func cutRuns(runs []frameRun, most int64) []frameRun {
+	var pieces []frameRun
+	for _, r := range runs {
+		for r.first < r.end {
+			end := min(r.first-r.first%most+most, r.end)
+			pieces = append(pieces, frameRun{r.first, end})
+			r.first = end
+		}
+	}
+	return pieces
 }
