@@ -356,6 +356,12 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, 8<<20); err != unix.ENOSPC {
+		t.Errorf("allocating twice the disk: %v, want %v", err, unix.ENOSPC)
+	}
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, 1<<20); err != nil {
+		t.Errorf("allocating a quarter of the disk: %v", err)
+	}
 	r := rand.New(rand.NewPCG(1, 2))
 	block := make([]byte, 128<<10)
 	acked := 0

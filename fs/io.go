@@ -96,8 +96,8 @@ func (h *handle) sync(dataOnly bool) error {
 	return unix.Fsync(h.fd)
 }
 
-// Fallocate allocates (which for a store means no more than to extend it), punches
-// holes and zeroes ranges.
+// Fallocate allocates (which for a store means no more than to extend it, if there
+// is room), punches holes and zeroes ranges.
 func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	h := m.handles.get(in.Fh)
 	if h == nil {
@@ -106,6 +106,11 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	off, n, keepSize := int64(in.Offset), int64(in.Length), in.Mode&unix.FALLOC_FL_KEEP_SIZE != 0
 	if h.fd >= 0 {
 		return status(unix.Fallocate(h.fd, in.Mode, off, n))
+	}
+	if in.Mode&unix.FALLOC_FL_PUNCH_HOLE == 0 {
+		if err := h.file.roomFor(n); err != nil {
+			return status(err)
+		}
 	}
 	zero := false
 	switch in.Mode &^ unix.FALLOC_FL_KEEP_SIZE {
@@ -131,6 +136,19 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 		}
 		return nil
 	}))
+}
+
+// roomFor is ENOSPC if the backing file system could not hold n bytes more, however
+// they compress. What is allocated is not kept for f: others may take it.
+func (f *file) roomFor(n int64) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(f.path, &st); err != nil {
+		return err
+	}
+	if uint64(n)/uint64(st.Bsize) > st.Bavail {
+		return unix.ENOSPC
+	}
+	return nil
 }
 
 // Lseek is lseek(2) with SEEK_DATA and SEEK_HOLE.
