@@ -136,11 +136,11 @@ func helperProgram() (string, error) {
 // on, without the program's standard input and output. A pager leads a session
 // and a process group of its own, away from the program's terminal. A standby is
 // born into them, as a child of its pager's parent: so all helpers are children
-// of the program they serve, which reaps the group.
-func startHelper(program, role string, fds ...int) (pid int, err error) {
+// of the program they serve, which reaps the group. The caller owns the pidfd.
+func startHelper(program, role string, fds ...int) (pid, pidfd int, err error) {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "open", Path: os.DevNull, Err: err})
+		return 0, -1, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "open", Path: os.DevNull, Err: err})
 	}
 	defer unix.Close(null)
 	stderr := uintptr(unix.Stderr)
@@ -155,16 +155,16 @@ func startHelper(program, role string, fds ...int) (pid int, err error) {
 		Dir:   "/",
 		Env:   append(withoutEnv(os.Environ(), helperEnv), helperEnv+"="+role),
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: role == rolePager},
+		Sys:   &syscall.SysProcAttr{Setsid: role == rolePager, PidFD: &pidfd},
 	}
 	if role == roleStandby {
 		attr.Sys.Cloneflags = unix.CLONE_PARENT
 	}
 	pid, err = syscall.ForkExec(program, []string{"lazyfs", "pager"}, attr)
 	if err != nil {
-		return 0, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "exec", Path: program, Err: err})
+		return 0, -1, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "exec", Path: program, Err: err})
 	}
-	return pid, nil
+	return pid, pidfd, nil
 }
 
 func withoutEnv(env []string, name string) []string {

@@ -105,11 +105,12 @@ func (c *client) start() error {
 		return fmt.Errorf("open a pidfd: %w", err)
 	}
 	defer unix.Close(self)
-	pid, err := startHelper(program, rolePager, its)
+	pid, pidfd, err := startHelper(program, rolePager, its)
 	if err != nil {
 		unix.Close(mine)
 		return err
 	}
+	unix.Close(pidfd)
 	c.conn, c.pager, c.group, c.greeted = &conn{fd: mine}, pid, pid, false
 	// If it has died already that shows when listening.
 	c.conn.send(message{Verb: verbWelcome, Version: protocol, fds: []int{self}})
@@ -221,8 +222,13 @@ func (c *client) call(m message) error {
 	m.Seq = c.lastSeq
 	call := &call{m, make(chan error, 1)}
 	c.calls[m.Seq] = call
-	// A failure to send means that both helpers are gone, which listen notices.
-	c.conn.send(m)
+	err := c.conn.send(m)
+	// That both helpers are gone listen notices, and asks their successors.
+	if err != nil && err != unix.EPIPE && err != unix.ECONNRESET {
+		delete(c.calls, m.Seq)
+		c.mu.Unlock()
+		return fmt.Errorf("ask the pager: %w", err)
+	}
 	c.mu.Unlock()
 	return <-call.done
 }

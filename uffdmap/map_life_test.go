@@ -7,9 +7,9 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +24,7 @@ import (
 func TestMapLeavesNothing(t *testing.T) {
 	data := content(1<<20, 8)
 	path := pack(t, data, store.CreateOptions{})
-	before := descriptors(t)
+	before, goroutines := descriptors(t), runtime.NumGoroutine()
 	var all []*Mapping
 	for range 5 {
 		m := mustMap(t, path, Options{})
@@ -53,6 +53,12 @@ func TestMapLeavesNothing(t *testing.T) {
 	}
 	if after := descriptors(t); !maps.Equal(before, after) {
 		t.Errorf("descriptors are %v, were %v", after, before)
+	}
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
+	pieces, err := os.ReadFile("/proc/self/maps")
+	must(t, "read /proc/self/maps", err)
+	if bytes.Contains(pieces, []byte("memfd:lazyfs")) {
+		t.Errorf("memory is left:\n%s", pieces)
 	}
 }
 
@@ -247,67 +253,6 @@ func TestMapManyPrograms(t *testing.T) {
 	}
 	release.Close()
 	all.Wait()
-}
-
-func init() { bodies["unprivileged"] = unprivilegedBody }
-
-// unprivilegedBody uses a served mapping as an ordinary user.
-func unprivilegedBody(args []string) error {
-	data := content(2<<20, 13)
-	m, err := Map(args[0], Options{Writable: true})
-	if err != nil {
-		return err
-	}
-	null, err := os.OpenFile("/dev/null", os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	if _, err := null.Write(m.Bytes()[:4096]); err != nil {
-		return fmt.Errorf("write to /dev/null: %w", err)
-	}
-	f, err := os.Open(args[0])
-	if err != nil {
-		return err
-	}
-	_, err = f.Read(m.Bytes()[1<<20 : 1<<20+100])
-	if !errors.Is(err, unix.EFAULT) {
-		return fmt.Errorf("read(2) into an absent page: %v, want EFAULT", err)
-	}
-	if !bytes.Equal(m.Bytes(), data) {
-		return errors.New("mapping differs from what was packed")
-	}
-	m.Bytes()[70_000] = 0x42
-	if err := unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL); err != nil {
-		return err
-	}
-	if err := m.Sync(); err != nil {
-		return err
-	}
-	return m.Close()
-}
-
-// An ordinary user, without the right to serve the kernel's own faults, can use
-// everything but system calls on absent pages.
-func TestMapUnprivileged(t *testing.T) {
-	const nobody = 65534
-	data := content(2<<20, 13)
-	dir, err := os.MkdirTemp("/tmp", "lazyfs-test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	path := dir + "/test.lazy"
-	err = errors.Join(packTo(path, data, store.CreateOptions{}), os.Chown(path, nobody, nobody), os.Chmod(dir, 0o755))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := command("unprivileged", path)
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	run(t, c, 30*time.Second)
-	data[70_000] = 0x42
-	if !bytes.Equal(unpack(t, path), data) {
-		t.Error("store differs from what was written")
-	}
 }
 
 // Starting a program while a store is mapped disturbs neither.

@@ -22,6 +22,17 @@ type tell struct {
 	done chan struct{}
 }
 
+// An heir is a standby as its pager sees it.
+type heir struct {
+	*conn
+	pidfd   int
+	answers chan message // closed when it has ended
+}
+
+// standbyPatience bounds the wait for a standby's answer. One that is stopped is
+// of no use and is replaced.
+var standbyPatience = 5 * time.Second
+
 func newKeeper(p *pager) *keeper { return &keeper{p: p, tells: make(chan tell)} }
 
 // tell returns when the standby knows m, of whose mapping only the number is
@@ -37,15 +48,15 @@ func (k *keeper) run() {
 	const pause = 100 * time.Millisecond // between attempts to start one
 	var open []tell
 	for {
-		c, err := k.start()
+		h, err := k.start()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "lazyfs pager: no standby: %v\n", err)
 			open = k.wait(open, pause)
 			continue
 		}
 		var lived bool
-		open, lived = k.keep(c, open)
-		unix.Close(c.fd)
+		open, lived = k.keep(h, open)
+		h.end()
 		if !lived {
 			open = k.wait(open, pause)
 		}
@@ -69,41 +80,55 @@ func (k *keeper) wait(open []tell, d time.Duration) []tell {
 }
 
 // start starts a standby and tells the program of it.
-func (k *keeper) start() (*conn, error) {
+func (k *keeper) start() (*heir, error) {
 	mine, its, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(its)
-	_, err = startHelper("/proc/self/exe", roleStandby, k.p.program.fd, its)
+	h := &heir{conn: &conn{fd: mine}, answers: make(chan message)}
+	_, h.pidfd, err = startHelper("/proc/self/exe", roleStandby, k.p.program.fd, its)
 	if err != nil {
 		unix.Close(mine)
 		return nil, err
 	}
 	k.p.program.send(message{Verb: verbHello, Version: protocol, Pager: os.Getpid()})
-	return &conn{fd: mine}, nil
+	go h.listen()
+	return h, nil
 }
 
-// keep tells the standby at c everything and then whatever comes up, until it
-// ends. It returns the tells that it did not answer, and whether it ever knew
-// everything.
-func (k *keeper) keep(c *conn, open []tell) (left []tell, lived bool) {
-	answers := make(chan message)
-	go func() {
-		defer close(answers)
-		for {
-			m, err := c.receive()
-			if err != nil {
-				return
-			}
-			answers <- m
+// listen passes on what the standby says until it ends.
+func (h *heir) listen() {
+	defer close(h.answers)
+	for {
+		m, err := h.receive()
+		if err != nil {
+			return
 		}
-	}()
-	if !k.introduce(c, answers) {
+		h.answers <- m
+	}
+}
+
+// end ends the standby, so that it never succeeds a pager that it knows too
+// little of.
+func (h *heir) end() {
+	unix.PidfdSendSignal(h.pidfd, unix.SIGKILL, nil, 0)
+	unix.Shutdown(h.fd, unix.SHUT_RDWR)
+	for range h.answers {
+	}
+	unix.Close(h.fd)
+	unix.Close(h.pidfd)
+}
+
+// keep tells the standby h everything and then whatever comes up, until it ends.
+// It returns the tells that it did not answer, and whether it ever knew
+// everything.
+func (k *keeper) keep(h *heir, open []tell) (left []tell, lived bool) {
+	if !k.introduce(h) {
 		return open, false
 	}
 	for _, t := range open {
-		if !k.pass(c, answers, t.m) {
+		if !k.pass(h, t.m) {
 			return open, true
 		}
 		close(t.done)
@@ -112,11 +137,11 @@ func (k *keeper) keep(c *conn, open []tell) (left []tell, lived bool) {
 	for {
 		select {
 		case t := <-k.tells:
-			if !k.pass(c, answers, t.m) {
+			if !k.pass(h, t.m) {
 				return []tell{t}, true
 			}
 			close(t.done)
-		case <-answers: // Nothing was asked: the standby has ended.
+		case <-h.answers: // Nothing was asked: the standby has ended.
 			return nil, true
 		}
 	}
@@ -124,13 +149,13 @@ func (k *keeper) keep(c *conn, open []tell) (left []tell, lived bool) {
 
 // introduce tells a new standby who its pager and its program are and all that
 // they share, and says whether it lives.
-func (k *keeper) introduce(c *conn, answers <-chan message) bool {
+func (k *keeper) introduce(h *heir) bool {
 	self, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(self)
-	err = c.send(message{Verb: verbWelcome, Version: protocol, fds: []int{k.p.programEnd, self}})
+	err = h.send(message{Verb: verbWelcome, Version: protocol, fds: []int{k.p.programEnd, self}})
 	if err != nil {
 		return false
 	}
@@ -141,15 +166,15 @@ func (k *keeper) introduce(c *conn, answers <-chan message) bool {
 	}
 	k.p.mu.RUnlock()
 	for _, id := range ids {
-		if !k.pass(c, answers, message{Verb: verbAdopt, Spec: &spec{ID: id}}) {
+		if !k.pass(h, message{Verb: verbAdopt, Spec: &spec{ID: id}}) {
 			return false
 		}
 	}
-	return k.pass(c, answers, message{Verb: verbReady})
+	return k.pass(h, message{Verb: verbReady})
 }
 
 // pass sends m to the standby, waits for its answer and says whether one came.
-func (k *keeper) pass(c *conn, answers <-chan message, m message) bool {
+func (k *keeper) pass(h *heir, m message) bool {
 	if m.Verb == verbAdopt {
 		s := k.p.find(m.Spec.ID)
 		if s == nil || !s.enter() {
@@ -158,9 +183,13 @@ func (k *keeper) pass(c *conn, answers <-chan message, m message) bool {
 		defer s.leave()
 		m.Spec, m.fds = &s.spec, s.fds
 	}
-	if c.send(m) != nil {
+	if h.send(m) != nil {
 		return false
 	}
-	_, ok := <-answers
-	return ok
+	select {
+	case _, ok := <-h.answers:
+		return ok
+	case <-time.After(standbyPatience):
+		return false
+	}
 }

@@ -3,7 +3,6 @@ package uffdmap
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,12 +75,10 @@ func (s *standby) wait() (pagerDied bool, err error) {
 		}
 		// What the pager sent before it died is taken first.
 		if fds[0].Revents != 0 {
-			switch err := s.obey(); {
-			case err == io.EOF:
+			if err := s.obey(); err == io.EOF {
 				fds[0].Fd = -1 // Its end shows in its pidfd.
-			case err != nil:
-				fmt.Fprintf(os.Stderr, "lazyfs pager: standby: %v\n", err)
-				fds[0].Fd = -1
+			} else if err != nil {
+				return false, fmt.Errorf("standby: %w", err) // The pager starts another.
 			}
 			continue
 		}
@@ -99,6 +96,10 @@ func (s *standby) obey() error {
 	}
 	switch m.Verb {
 	case verbAdopt:
+		if len(m.fds) != m.Spec.fdCount() {
+			closeAll(m.fds)
+			return fmt.Errorf("adopt %s: got %d descriptors, want %d", m.Spec.Path, len(m.fds), m.Spec.fdCount())
+		}
 		if _, ok := s.held[m.Spec.ID]; ok {
 			closeAll(m.fds)
 		} else {

@@ -2,6 +2,7 @@ package uffdmap
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,31 +16,44 @@ import (
 // A watchdog ends a command that takes too long, after it has told where each of
 // its threads is.
 type watchdog struct {
-	timer *time.Timer
-	bit   chan struct{} // closed when the command was ended
-	found bytes.Buffer  // what it did then; complete when bit is closed
+	done  chan struct{} // closed by stop
+	ended chan struct{} // closed when the watchdog has nothing more to do
+	found bytes.Buffer  // what it did, if anything; complete when ended is closed
 }
 
 // watch ends c, which was started, with its helpers when limit has passed. The
 // goroutines of the program and of its pager are written to its standard error.
+// Time in which this program stands still, as in a frozen group, does not count:
+// ticks don't pile up.
 func watch(c *exec.Cmd, limit time.Duration) *watchdog {
-	w := &watchdog{bit: make(chan struct{})}
-	w.timer = time.AfterFunc(limit, func() {
-		defer close(w.bit)
+	const tick = 100 * time.Millisecond
+	w := &watchdog{done: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		defer close(w.ended)
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		for range limit / tick {
+			select {
+			case <-w.done:
+				return
+			case <-ticker.C:
+			}
+		}
 		fmt.Fprintf(&w.found, "hung for %v and was killed\n", limit)
 		w.end(c.Process)
-	})
+	}()
 	return w
 }
 
 // stop is called when the command has ended, and says what the watchdog found if
 // it was the one who ended it.
 func (w *watchdog) stop() error {
-	if w.timer.Stop() {
+	close(w.done)
+	<-w.ended
+	if w.found.Len() == 0 {
 		return nil
 	}
-	<-w.bit
-	return fmt.Errorf("%s", w.found.String())
+	return errors.New(w.found.String())
 }
 
 // end tells what is known of p and its helpers and ends them one by one, so that

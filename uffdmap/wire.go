@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,7 +99,11 @@ func (c *conn) send(m message) error {
 	defer c.mu.Unlock()
 	for {
 		err := unix.Sendmsg(c.fd, b, rights, nil, unix.MSG_NOSIGNAL)
-		if err != unix.EINTR {
+		switch err {
+		case unix.EINTR:
+		case unix.ETOOMANYREFS:
+			time.Sleep(time.Millisecond) // until descriptors under way have arrived
+		default:
 			return err
 		}
 	}
