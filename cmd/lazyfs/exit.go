@@ -33,8 +33,8 @@ func usagef(format string, a ...any) error {
 // A notSoError is the answer no to a question, not a failure.
 type notSoError struct{ error }
 
-// A toldError is the exit code of a child process that has told the user
-// itself what went wrong.
+// A toldError is the exit code of a process, a child or this one as a daemon, that
+// has told itself what went wrong.
 type toldError int
 
 func (e toldError) Error() string {

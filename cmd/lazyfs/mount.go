@@ -41,7 +41,7 @@ nosuid, nodev and noexec of a mount that is there.`,
 		f.Var(&m.cache, "cache", "memory for decompressed frames")
 		f.BoolVar(&m.foreground, "foreground", false, "serve in this process, until the mount is unmounted")
 		f.BoolVar(&m.allowOther, "allow-other", false, "let other users access the mount")
-		f.StringVar(&m.log, "log", "", "append the daemon's messages to `FILE`")
+		f.StringVar(&m.log, "log", "", "append the daemon's messages to `FILE`, not to the system's log")
 		m.options.flags = f
 		f.VarP(&m.options, "options", "o", "set these flags in the words of mount(8): `OPTIONS` with commas between them")
 		m.quiet = quietFlag(f)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
+	"log/syslog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -25,20 +25,16 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
 	defer signal.Stop(signals)
 
-	logFile := os.Stderr
-	if m.log != "" {
-		logFile, err = os.OpenFile(m.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-		if err != nil {
-			return err
-		}
-		defer logFile.Close()
+	logFile, logger, err := m.openLog()
+	if err != nil {
+		return err
 	}
 	// Afterwards it would be a question to the mount itself.
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return err
 	}
-	server, err := fs.Mount(source, real, m.fsOptions(logFile))
+	server, err := fs.Mount(source, real, m.fsOptions(logger))
 	if err != nil {
 		return err
 	}
@@ -57,10 +53,30 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	defer stop()
 	err = server.Wait()
 	r.end(err)
+	if err != nil && m.readyFD != 0 {
+		logger.Print(err)
+		return toldError(exitFailed)
+	}
 	return err
 }
 
-func (m *mounter) fsOptions(w io.Writer) fs.Options {
+// openLog returns where messages go: to the file that the user named, from a
+// daemon otherwise to the system's log, if there is one, and else to standard error.
+// What Go itself writes when the program breaks goes to the file returned.
+func (m *mounter) openLog() (*os.File, *log.Logger, error) {
+	if m.log != "" {
+		f, err := os.OpenFile(m.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		return f, log.New(f, "", log.LstdFlags), err
+	}
+	if m.readyFD != 0 {
+		if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_WARNING, "lazyfs"); err == nil {
+			return os.Stderr, log.New(w, "", 0), nil
+		}
+	}
+	return os.Stderr, log.New(os.Stderr, "", log.LstdFlags), nil
+}
+
+func (m *mounter) fsOptions(logger *log.Logger) fs.Options {
 	return fs.Options{
 		Writable:   m.rw,
 		AllowOther: m.allowOther,
@@ -69,7 +85,7 @@ func (m *mounter) fsOptions(w io.Writer) fs.Options {
 		Codec:      codec.ID(m.flags.codec),
 		Level:      m.flags.level,
 		FrameSize:  int(m.flags.frame),
-		Log:        log.New(w, "", log.LstdFlags),
+		Log:        logger,
 	}
 }
 

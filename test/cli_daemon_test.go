@@ -1,0 +1,109 @@
+package test
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Without --log a daemon tells of damage, in one line with file, range and cause, in
+// the system's log.
+func TestMountSyslog(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 1<<20))
+	must(t, dir, "pack", "plain", "x.lazy")
+	store := read(t, dir+"/x.lazy")
+	store[len(store)/2] ^= 1
+	write(t, dir+"/stores/x.lazy", store)
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: dir + "/socket", Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	// In a mount namespace of its own it is the system's log. The daemon's record
+	// is in the /run that lies below.
+	c := exec.Command("unshare", "--mount", "sh", "-euc", `
+		if [ -e /dev/log ]; then log=$(readlink -f /dev/log); else
+			mount -t tmpfs none /run
+			log=/run/syslog
+			touch $log
+		fi
+		mount --bind socket $log
+		mkdir mnt
+		$lazyfs mount --quiet stores mnt
+		cat mnt/x >/dev/null 2>&1 && exit 9
+		cat mnt/x >/dev/null 2>&1 && exit 9
+		$lazyfs umount mnt`)
+	c.Dir, c.Env = dir, append(os.Environ(), "lazyfs="+binary)
+	if r := finish(t, c); r != (result{}) {
+		t.Fatalf("mount, read and unmount: %+v", r)
+	}
+	// The daemon has ended: all that will come is there.
+	if err := socket.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 4096)
+	n, err := socket.Read(line)
+	if want := regexp.MustCompile(`lazyfs\[\d+\]: .*/stores/x\.lazy: bytes 0x\w+ to 0x\w+ can't be read: .*frame \d+`); err != nil || !want.Match(line[:n]) {
+		t.Errorf("the log has %q, %v, want %v", line[:n], err, want)
+	}
+	if n, err := socket.Read(line); err == nil {
+		t.Errorf("the log has a second line: %q", line[:n])
+	}
+}
+
+// The daemon holds nothing of its starter: neither its pipes, nor its session,
+// nor its folder.
+func TestDaemonIsAlone(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "stores", "mnt") // returns only when nobody has its pipes open
+	pid := daemonOf(t, dir+"/mnt")
+	if sid, err := unix.Getsid(pid); sid != pid || err != nil {
+		t.Errorf("daemon %d is in session %d (%v)", pid, sid, err)
+	}
+	proc := "/proc/" + strconv.Itoa(pid)
+	for link, want := range map[string]string{"/cwd": "/", "/fd/0": "/dev/null", "/fd/1": "/dev/null", "/fd/2": "/dev/null"} {
+		if got, err := os.Readlink(proc + link); got != want || err != nil {
+			t.Errorf("daemon's %s is %q (%v), want %q", link, got, err, want)
+		}
+	}
+	must(t, dir, "umount", "mnt")
+}
+
+// info --mount shows what the daemon of a mount has done, as text and as JSON.
+func TestInfoMount(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "--rw", "stores", "mnt")
+	write(t, dir+"/mnt/x", text(1, 100_000))
+	var infos []struct {
+		Mount        string
+		PID          int
+		WrittenBytes int64 `json:"written_bytes"`
+		Opens        int64
+	}
+	if err := json.Unmarshal([]byte(must(t, dir, "info", "--json", "--mount", "mnt")), &infos); err != nil {
+		t.Fatal(err)
+	}
+	if len(infos) != 1 || infos[0].Mount != "mnt" || infos[0].PID != daemonOf(t, dir+"/mnt") || infos[0].WrittenBytes != 100_000 || infos[0].Opens != 1 {
+		t.Errorf("info --mount --json gives %+v", infos)
+	}
+	out := must(t, dir, "info", "--mount", "mnt")
+	for _, want := range []string{"mnt\n", "\n  writes ", " 97.7 KiB\n", " 0 times damage"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("info --mount does not say %q:\n%s", want, out)
+		}
+	}
+	fails(t, dir, 3, "lazyfs info: stores: nothing is mounted here", "info", "--mount", "stores")
+	fails(t, dir, 3, "lazyfs info: none: ", "info", "--mount", "none")
+	must(t, dir, "umount", "mnt")
+}
