@@ -33,7 +33,12 @@ func (m *served) makeRoom(buf []byte) {
 		}
 		n := data / m.FrameSize
 		e.hand = (n + 1) * m.FrameSize
+		// Who works on a frame may wait for a slow store; nobody else need.
+		if !m.locks.tryLock(n) {
+			continue
+		}
 		err = m.evict(buf, n)
+		m.locks.unlock(n)
 		if err != nil && !e.failed {
 			fmt.Fprintf(os.Stderr, "lazyfs pager: memory limit of %s exceeded: %v\n", m.Path, err)
 		}
@@ -54,10 +59,8 @@ func (m *served) resident() int64 {
 
 // evict takes frame n out of memory. A writer waits for the frame's protection
 // to be lifted, and finds its page absent then. A frame that some device pins
-// stays as it is.
+// stays as it is. The caller holds the frame's lock.
 func (m *served) evict(buf []byte, n int64) error {
-	m.locks.lock(n)
-	defer m.locks.unlock(n)
 	off, length := m.extent(n)
 	if m.Tracked {
 		if err := m.setProtected(n, true); err != nil {
