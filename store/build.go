@@ -2,6 +2,8 @@ package store
 
 import (
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // A builder fills a new store from its beginning to its end, without the
@@ -10,10 +12,16 @@ import (
 type builder struct {
 	s      *Store
 	leaves int // frames since the index was last written
+
+	begun int64 // the disk was told to write what lies before it
 }
 
 // framesPerFlush is how many frames a builder adds before it writes the index.
 const framesPerFlush = 64 * fanout
+
+// writeBehind is how many bytes a builder lets wait before it tells the disk to
+// write them, so that little is left to wait for in the end.
+const writeBehind = 8 << 20
 
 // newBuilder makes a store in the empty file f, which stays the caller's.
 func newBuilder(f *os.File, sb *superblock) (*builder, error) {
@@ -70,6 +78,7 @@ func (w *builder) append(t *batch) error {
 		if _, err := s.d.WriteAt(t.stored, base); err != nil {
 			return err
 		}
+		w.writeOut(base + int64(len(t.stored)))
 	}
 	for _, f := range t.frames {
 		e := f.entry
@@ -86,6 +95,16 @@ func (w *builder) append(t *batch) error {
 	}
 	w.leaves = 0
 	return s.idx.flush(s.writeNode, s.dropNode)
+}
+
+// writeOut has the disk begin with what was written in front of end.
+func (w *builder) writeOut(end int64) {
+	if w.s.f == nil || end-w.begun < writeBehind {
+		return
+	}
+	// Where this fails the last fdatasync does the work.
+	_ = unix.SyncFileRange(int(w.s.f.Fd()), w.begun, end-w.begun, unix.SYNC_FILE_RANGE_WRITE)
+	w.begun = end
 }
 
 // finish makes the store, of size plain bytes, durable and closes it.
