@@ -13,7 +13,7 @@ FAULTS := ./internal/uffd/... ./uffdmap/... ./test/cracauer/...
 
 TEST := go test -count=1
 
-.PHONY: lazyfs demo test test-long bench-map lint setup clean help
+.PHONY: lazyfs demo test test-long bench-map bench-store lint setup clean help
 
 lazyfs: ## build bin/lazyfs (the default)
 	go build $(BUILD) -o bin/lazyfs ./cmd/lazyfs
@@ -34,6 +34,9 @@ test-long: setup lint ## run the long tests and the fuzz targets too, for an hou
 
 bench-map: ## compare mappings with what the machine can do, in three minutes
 	go run ./test/yardstick
+
+bench-store: ## compare stores with the bare codec and disk, and with mksquashfs, in three minutes
+	go test -run '^$$' -bench 'Commit|Open|Pack|Sequential|Random' -benchtime 7x ./store
 
 lint: ## check format, go vet and staticcheck
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not in gofmt's format:"; echo "$$bad"; exit 1; }
