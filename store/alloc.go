@@ -75,17 +75,23 @@ func checkExtent(e extent, start int64) error {
 func (a *allocator) alloc(n int64) int64 {
 	n = roundUp(n, unit)
 	g, ok := a.pick(n)
-	if ok {
-		a.gaps.cut(g, n)
-	} else {
-		g.off = a.top
-		if a.next != a.top || a.top-a.grown >= a.patience(runBytes) {
-			a.grown = a.top
-		}
-		a.top += n
+	if !ok {
+		return a.grow(n)
 	}
+	a.gaps.cut(g, n)
 	a.next = g.off + n
 	return g.off
+}
+
+// grow is alloc at the end of the file.
+func (a *allocator) grow(n int64) int64 {
+	off := a.top
+	if a.next != off || off-a.grown >= a.patience(runBytes) {
+		a.grown = off
+	}
+	a.top += roundUp(n, unit)
+	a.next = a.top
+	return off
 }
 
 // pick chooses the gap for n bytes; without one the file grows.
@@ -163,6 +169,17 @@ func (a *allocator) claim(e extent) error {
 // end is the first byte behind everything in use.
 func (a *allocator) end() int64 { return a.top }
 
+// room is the number of free bytes from off on, up to the next in use.
+func (a *allocator) room(off int64) int64 {
+	if off >= a.top {
+		return maxFileSize - off
+	}
+	if g, ok := a.gaps.behind(off); ok && g.off <= off {
+		return g.end() - off
+	}
+	return 0
+}
+
 // freeBytes is the free space below end.
 func (a *allocator) freeBytes() int64 { return a.gaps.bytes }
 
@@ -171,6 +188,15 @@ func (a *allocator) freeBytes() int64 { return a.gaps.bytes }
 func (a *allocator) holes(least int64, yield func(extent) bool) {
 	a.gaps.byEnd.Scan(func(end, off int64) bool {
 		return end-off < least || yield(extent{off, end - off})
+	})
+}
+
+// longest yields the free extents below end of at least least bytes, those of
+// sizeLimit and more first, then by length, until yield returns false. yield may not
+// use the allocator.
+func (a *allocator) longest(least int64, yield func(extent) bool) {
+	a.gaps.bySize.Reverse(func(key uint64, length int64) bool {
+		return length >= least && yield(extent{int64(key&(1<<44-1)) * unit, length})
 	})
 }
 

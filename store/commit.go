@@ -183,6 +183,7 @@ func (s *Store) appendLog(wait bool, size int64) error {
 	s.logBlocks = append(s.logBlocks, places...)
 	s.logNext, s.logSeed = last.next, last.nextSeed
 	s.committed()
+	s.ahead = aheadBytes
 	s.mu.Unlock()
 	if wait {
 		return s.datasync()
@@ -236,13 +237,14 @@ func (s *Store) logRecord(size int64) ([]logBlock, []int64, error) {
 
 // maxLogRun bounds the room for the log that is taken at a time, so that its
 // blocks lie one behind the other.
-const maxLogRun = 16 * logBlockLen
+const maxLogRun = 8 * logBlockLen
 
 // logPlace returns room for a log block.
 func (s *Store) logPlace() int64 {
 	if s.logRun.len == 0 {
 		run := min(max(s.stored/64&^(logBlockLen-1), logBlockLen), maxLogRun)
-		s.logRun, s.logReserved = extent{s.take(run), run}, false
+		off, err := s.takeWritten(run, true)
+		s.logRun, s.logReserved = extent{off, run}, err == nil
 	}
 	at := s.logRun.off
 	s.logRun.off += logBlockLen

@@ -150,6 +150,7 @@ func (c *compactor) claim(m move) (off int64, gen uint64, err error) {
 		return -1, 0, nil
 	}
 	s.unpunched = max(0, s.unpunched-m.len())
+	s.blocks.wrote(extent{m.to, m.len()})
 	s.unsynced = true
 	return m.to, s.gen + 1, nil
 }

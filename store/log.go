@@ -5,8 +5,6 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
-
-	"github.com/tidwall/btree"
 )
 
 // Sizes of the log (FORMAT §5).
@@ -36,11 +34,11 @@ type logOp struct {
 }
 
 // frames are those that the operation concerns.
-func (op logOp) frames() frameRange {
+func (op logOp) frames() span {
 	if op.code == opClear {
-		return frameRange{op.frame, op.frame + int64(op.arg.place)}
+		return span{op.frame, op.frame + int64(op.arg.place)}
 	}
-	return frameRange{op.frame, op.frame + 1}
+	return span{op.frame, op.frame + 1}
 }
 
 // A logBlock is one block of a commit record. The blocks of the log are a chain:
@@ -214,7 +212,7 @@ func (t *logTrimmer) valid(c commit) bool {
 // newestBad finds the newest of the commits after generation durable that names a
 // frame which no later one replaces and which is not as it says; -1 if none does.
 func (t *logTrimmer) newestBad(commits []commit, durable uint64) (int, error) {
-	var replaced frameSet
+	var replaced spanSet
 	buf := make([]byte, frameHeadLen+t.frameSize)
 	for i := len(commits) - 1; i >= 0 && commits[i].gen > durable; i-- {
 		for _, op := range slices.Backward(commits[i].ops) {
@@ -245,8 +243,8 @@ func (t *logTrimmer) whole(n int64, e entry, buf []byte) (bool, error) {
 
 // netOps reduces a log to what is left of it: frames that became holes, and the
 // entries that were set last.
-func netOps(commits []commit) (cleared frameSet, set []logOp) {
-	var replaced frameSet
+func netOps(commits []commit) (cleared spanSet, set []logOp) {
+	var replaced spanSet
 	for _, c := range slices.Backward(commits) {
 		for _, op := range slices.Backward(c.ops) {
 			r := op.frames()
@@ -260,42 +258,4 @@ func netOps(commits []commit) (cleared frameSet, set []logOp) {
 		}
 	}
 	return cleared, set
-}
-
-// A frameSet is a set of frames.
-type frameSet struct {
-	byEnd btree.Map[int64, int64] // end → beginning of ranges that do not touch
-}
-
-func (s *frameSet) has(n int64) (found bool) {
-	s.byEnd.Ascend(n+1, func(_, from int64) bool {
-		found = from <= n
-		return false
-	})
-	return found
-}
-
-func (s *frameSet) add(r frameRange) {
-	if r.from == r.to {
-		return
-	}
-	for {
-		var old frameRange
-		touches := false
-		s.byEnd.Ascend(r.from, func(to, from int64) bool {
-			old, touches = frameRange{from, to}, from <= r.to
-			return false
-		})
-		if !touches {
-			s.byEnd.Set(r.to, r.from)
-			return
-		}
-		s.byEnd.Delete(old.to)
-		r = frameRange{min(r.from, old.from), max(r.to, old.to)}
-	}
-}
-
-// ranges yields the set as ranges, in order.
-func (s *frameSet) ranges(yield func(frameRange) bool) {
-	s.byEnd.Scan(func(to, from int64) bool { return yield(frameRange{from, to}) })
 }

@@ -266,7 +266,7 @@ func (s *Store) replay(commits []commit) error {
 	s.inline = inlineFrame{} // A log follows only where frame 0 lies outside.
 	var err error
 	cleared, set := netOps(commits)
-	cleared.ranges(func(r frameRange) bool {
+	cleared.spans(func(r span) bool {
 		err = s.idx.clear(r.from, r.to, func(_ int64, old entry) { s.count(old, -1) })
 		return err == nil
 	})

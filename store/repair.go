@@ -63,7 +63,7 @@ type salvage struct {
 	gen    uint64 // of the newest commit
 	found  *found // nil as long as the file need not be scanned
 	set    map[int64]piece
-	clear  frameSet
+	clear  spanSet
 	exact  bool // index and scan give as many frames and bytes as the superblock counts
 	frames int64
 	stored int64
@@ -194,7 +194,7 @@ func (r *salvage) guess() error {
 	}
 	r.known, r.sb.inline = false, nil
 	r.gen = maxGeneration
-	r.set, r.clear = map[int64]piece{}, frameSet{}
+	r.set, r.clear = map[int64]piece{}, spanSet{}
 	for _, p := range r.found.frames {
 		if p.gen > r.found.gen { // Written after the index.
 			r.set[p.number] = p

@@ -5,7 +5,6 @@ package store
 const (
 	keptFree  = 4 << 20 // bytes
 	keptShare = 8       // and this part of the live bytes
-	minPunch  = 4096
 )
 
 // A limboExtent is space that no generation from gen on names. It is free once
@@ -32,20 +31,25 @@ func (s *Store) loadSpace() error {
 		return true
 	})
 	if err != nil {
-		return err
+		return withPath(err, s.Path())
 	}
 	err = s.idx.nodes(func(_ int64, e entry) error {
 		used = append(used, e.extent())
 		return nil
 	})
 	if err != nil {
-		return err
+		return withPath(err, s.Path())
 	}
 	space, err := newAllocator(dataStart, used)
 	if err != nil {
 		return withPath(err, s.Path())
 	}
 	s.space = space
+	s.blocks = blockMap{end: space.end()}
+	space.holes(blockLen, func(e extent) bool {
+		s.blocks.punch(e) // An earlier writer may have done so.
+		return true
+	})
 	return s.sparePinned()
 }
 
@@ -113,7 +117,7 @@ func (s *Store) clearFrames(from, to int64) error {
 	})
 	if some {
 		s.changes = true
-		s.cleared = append(s.cleared, frameRange{from, to})
+		s.cleared = append(s.cleared, span{from, to})
 	}
 	return err
 }
@@ -130,19 +134,23 @@ func (s *Store) release(frame int64, old entry) {
 	s.limbo = append(s.limbo, limboExtent{s.gen + 1, old.extent()})
 }
 
-// take takes n bytes of free space. The caller holds mu.
+// take takes n bytes of free space, for what is written at once. The caller holds
+// mu.
 func (s *Store) take(n int64) int64 {
-	end := s.space.end()
-	off := s.space.alloc(n)
-	if off < end {
-		s.unpunched = max(0, s.unpunched-n) // Blocks that were kept for this, most likely.
-	}
+	off, _ := s.takeWritten(n, false) // Writing the bytes meets the error again.
 	return off
 }
 
 func (s *Store) freeNow(e extent) {
 	s.space.free(e)
 	s.unpunched += e.len
+	// Of the gap that the new end adds to what lies behind it a part may be
+	// punched: that part is no longer reserved.
+	end := s.space.end()
+	if part, found := s.blocks.punched.first(span{end, s.blocks.end}); found {
+		s.blocks.cut(part.from)
+		s.reserved = min(s.reserved, part.from)
+	}
 }
 
 // count keeps the superblock's numbers.
@@ -178,19 +186,16 @@ func (s *Store) reclaim() {
 }
 
 // punchFree gives free space back to the file system when there is more than
-// is worth keeping, or when all is set. What the file system refuses stays free
-// for reuse. The caller holds mu.
+// is worth keeping, until half of that is left, or all when so asked. What the
+// file system refuses stays free for reuse. The caller holds mu.
 func (s *Store) punchFree(all bool) {
-	if s.space == nil || !all && s.unpunched <= keptFree+s.stored/keptShare {
+	kept := keptFree + s.stored/keptShare
+	if s.space == nil || !all && s.unpunched <= kept {
 		return
 	}
 	if s.unpunched > 0 {
-		s.space.holes(minPunch, func(e extent) bool {
-			from, to := roundUp(e.off, minPunch), (e.off+e.len)&^(minPunch-1)
-			return from >= to || s.d.Punch(from, to-from) == nil
-		})
+		s.punchGaps(all, kept/2)
 	}
-	s.unpunched = 0
 	if !all && len(s.dirty)+len(s.frozen) > 0 {
 		return // What waits needs the room that is reserved behind the end.
 	}
@@ -200,5 +205,26 @@ func (s *Store) punchFree(all bool) {
 	if size, err := s.d.Size(); err == nil && max(size, s.reserved) > end && size >= end && s.slotDurable {
 		s.d.Truncate(end) // Gives up what is reserved, too, also when the size stays.
 		s.reserved = 0
+		s.blocks.cut(end)
+	}
+}
+
+// punchGaps gives the longest gaps back until least bytes are left that have
+// blocks, as far as is known; or all of them, those that earlier writers left
+// included.
+func (s *Store) punchGaps(all bool, least int64) {
+	if all {
+		s.blocks.punched = spanSet{}
+	}
+	s.space.longest(blockLen, func(e extent) bool {
+		if !all && s.unpunched <= least {
+			return false
+		}
+		whole, news := s.blocks.punch(e)
+		s.unpunched -= news
+		return news == 0 || s.d.Punch(whole.off, whole.len) == nil
+	})
+	if all || s.unpunched > least {
+		s.unpunched = 0 // The rest are pieces of blocks.
 	}
 }

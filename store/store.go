@@ -80,9 +80,11 @@ type Store struct {
 
 	changes bool               // something differs from generation gen
 	changed map[int64]struct{} // frames whose entry does; nil while packing
-	cleared []frameRange       // frames that became holes, before changed ones were set
+	cleared []span             // frames that became holes, before changed ones were set
 
 	space     *allocator // nil until something is written
+	blocks    blockMap
+	ahead     int64 // zeros that may yet be written before the next commit
 	limbo     []limboExtent
 	nodeLimbo []extent           // of index nodes that the superblock on disk still names
 	unpunched int64              // bytes freed and not given back to the file system
@@ -113,9 +115,6 @@ type inlineFrame struct {
 
 	version uint64 // of data, for the cache's keys
 }
-
-// A frameRange is the frames from from on and below to.
-type frameRange struct{ from, to int64 }
 
 func newStore(d disk, f *os.File) *Store {
 	s := &Store{d: d, f: f, number: nextStore.Add(1)}

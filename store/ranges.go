@@ -1,0 +1,80 @@
+package store
+
+import "github.com/tidwall/btree"
+
+// A span is the numbers, of frames or of bytes, from from on and below to.
+type span struct{ from, to int64 }
+
+// A spanSet is a set of numbers, kept as spans that do not touch. The zero value
+// is empty.
+type spanSet struct {
+	byEnd btree.Map[int64, int64] // end → beginning
+}
+
+func (s *spanSet) has(n int64) bool {
+	_, found := s.first(span{n, n + 1})
+	return found
+}
+
+// first returns the lowest part of r that is in the set.
+func (s *spanSet) first(r span) (part span, found bool) {
+	s.byEnd.Ascend(r.from+1, func(to, from int64) bool {
+		part = span{max(from, r.from), min(to, r.to)}
+		return false
+	})
+	return part, part.from < part.to
+}
+
+// count is how many numbers of r are in the set.
+func (s *spanSet) count(r span) (n int64) {
+	for part, found := s.first(r); found; part, found = s.first(span{part.to, r.to}) {
+		n += part.to - part.from
+	}
+	return n
+}
+
+func (s *spanSet) add(r span) {
+	if r.from >= r.to {
+		return
+	}
+	for {
+		old, ok := s.touching(r)
+		if !ok {
+			s.byEnd.Set(r.to, r.from)
+			return
+		}
+		s.byEnd.Delete(old.to)
+		r = span{min(r.from, old.from), max(r.to, old.to)}
+	}
+}
+
+func (s *spanSet) remove(r span) {
+	for {
+		old, ok := s.touching(span{r.from + 1, r.to - 1})
+		if !ok || r.from >= r.to {
+			return
+		}
+		s.byEnd.Delete(old.to)
+		if old.from < r.from {
+			s.byEnd.Set(r.from, old.from)
+		}
+		if r.to < old.to {
+			s.byEnd.Set(old.to, r.to)
+		}
+	}
+}
+
+// touching returns the lowest span of the set that overlaps r or ends or begins
+// where r does.
+func (s *spanSet) touching(r span) (old span, ok bool) {
+	s.byEnd.Ascend(r.from, func(to, from int64) bool {
+		old, ok = span{from, to}, from <= r.to
+		return false
+	})
+	return old, ok
+}
+
+// spans yields the set in order.
+func (s *spanSet) spans(yield func(span) bool) {
+	s.byEnd.Scan(func(to, from int64) bool { return yield(span{from, to}) })
+}

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A hookedDisk calls synced after each Datasync.
+type hookedDisk struct {
+	disk
+	synced func()
+}
+
+func (d *hookedDisk) Datasync() error {
+	err := d.disk.Datasync()
+	d.synced()
+	return err
+}
+
+// roomyStore is a store of noise on a disk of 16 MiB, of which 7 MiB in the
+// middle were just punched.
+func roomyStore(t *testing.T) (s *Store, d *hookedDisk, want []byte, dir string) {
+	dir = smallDisk(t, "16m")
+	f, err := os.Create(filepath.Join(dir, "s.lazy"))
+	must(t, err)
+	d = &hookedDisk{fileDisk{f}, func() {}}
+	s, err = createDisk(d, f, CreateOptions{FrameSize: 64 << 10})
+	must(t, err)
+	t.Cleanup(func() { s.Discard() })
+	want = noise(10<<20, 1)
+	_, err = s.WriteAt(want, 0)
+	must(t, err)
+	must(t, s.Sync())
+	must(t, s.Punch(1<<20, 7<<20))
+	clear(want[1<<20 : 8<<20])
+	return s, d, want, dir
+}
+
+func noise(n int, seed byte) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(b)
+	return b
+}
+
+// fillDisk leaves no room in the file system of dir.
+func fillDisk(t *testing.T, dir string) {
+	f, err := os.Create(filepath.Join(dir, "other"))
+	must(t, err)
+	defer f.Close()
+	for n := 1 << 20; n > 0; {
+		if _, err := f.Write(make([]byte, n)); isNoSpace(err) {
+			n /= 2
+		} else {
+			must(t, err)
+		}
+	}
+}
+
+// A write that was accepted has its room though the disk fills up before Sync, and
+// though free space that was given back lies in front of what is reserved.
+func TestReservedBesidePunched(t *testing.T) {
+	s, _, want, dir := roomyStore(t)
+	must(t, s.Sync())
+	s.mu.Lock()
+	s.punchGaps(true, 0)
+	s.mu.Unlock()
+	part := noise(900<<10, 2)
+	_, err := s.WriteAt(part, 512<<10)
+	must(t, err)
+	copy(want[512<<10:], part)
+	fillDisk(t, dir)
+	must(t, s.Sync())
+	same(t, s, want)
+}
+
+// What is reserved for a write that comes while a commit ends is kept when that
+// commit gives space back.
+func TestReservedBesideCut(t *testing.T) {
+	s, d, want, dir := roomyStore(t)
+	// The end of the store is free after this commit, and cut off.
+	must(t, s.Truncate(1<<20))
+	want = want[:1<<20]
+	part := noise(300<<10, 3)
+	d.synced = func() {
+		d.synced = func() {}
+		_, err := s.WriteAt(part, 512<<10)
+		must(t, err)
+	}
+	must(t, s.Sync())
+	copy(want[512<<10:], part)
+	fillDisk(t, dir)
+	must(t, s.Sync())
+	same(t, s, want)
+}
+
+// Space that freeing adds to the end of the file counts as reserved only where it
+// was not given back.
+func TestReservedBehindPunchedEnd(t *testing.T) {
+	s, _, _, _ := roomyStore(t)
+	const n = 64 << 10
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.punchGaps(true, 0)
+	middle, last := s.space.grow(n), s.space.grow(n)
+	s.blocks.wrote(extent{middle, 2 * n})
+	s.reserved = last + n
+	s.freeNow(extent{middle, n})
+	s.punchGaps(true, 0)
+	s.freeNow(extent{last, n})
+	if s.space.end() != middle || s.reserved > roundUp(middle, blockLen) {
+		t.Errorf("%#x..%#x counts as reserved, want nothing behind %#x, which was punched", s.space.end(), s.reserved, middle)
+	}
+}
+
+// The zeros that are written in advance never reach what is in use: a store in
+// small gaps and commits reads back whole, and after reopening.
+func TestWrittenAhead(t *testing.T) {
+	f := tempFile(t)
+	s, err := CreateFile(f, CreateOptions{FrameSize: 4 << 10})
+	must(t, err)
+	r := rand.New(rand.NewPCG(9, 9))
+	want := make([]byte, 1<<20)
+	must(t, s.Truncate(int64(len(want))))
+	for range 400 {
+		off := r.IntN(len(want) - 20_000)
+		n := 1 + r.IntN(20_000)
+		if r.IntN(8) == 0 {
+			must(t, s.Punch(int64(off), int64(n)))
+			clear(want[off : off+n])
+		} else {
+			part := noise(n, byte(off))
+			clear(part[n/2:])
+			_, err := s.WriteAt(part, int64(off))
+			must(t, err)
+			copy(want[off:], part)
+		}
+		must(t, s.Sync())
+		if r.IntN(16) == 0 {
+			s.mu.Lock()
+			s.punchGaps(true, 0)
+			s.mu.Unlock()
+		}
+	}
+	same(t, s, want)
+	must(t, s.spaceFault())
+	must(t, s.Close())
+	var st unix.Stat_t
+	must(t, unix.Stat(f.Name(), &st))
+	s, err = Open(f.Name(), Options{})
+	must(t, err)
+	defer s.Close()
+	same(t, s, want)
+	if st.Size > s.sb.end {
+		t.Errorf("closed file has %d bytes, want its end, %d", st.Size, s.sb.end)
+	}
+}
