@@ -33,6 +33,7 @@ type Viewer struct {
 	mem     memory // whole frames
 	uffd    *uffd.FD
 	scratch scratchPool
+	staging scratchPool // huge pages
 
 	// frames holds a word for each frame: its state and how often it is pinned.
 	frames  []atomic.Uint64
@@ -91,7 +92,6 @@ func openViewer(path string, o Options) (*Viewer, error) {
 	v.size = v.src.Size()
 	v.frameShift = uint8(bits.TrailingZeros(uint(v.src.FrameSize())))
 	v.evictor.init(v)
-	v.ahead.next.Store(-1)
 	if o.MemoryLimit > 0 && o.MemoryLimit < v.frameSize() {
 		return nil, errors.Join(fmt.Errorf("%w: %d bytes do not hold one frame of %d", ErrLimit, o.MemoryLimit, v.frameSize()), v.discard())
 	}
@@ -148,6 +148,7 @@ func (v *Viewer) setUpMemory() error {
 		return err
 	}
 	v.scratch.size = max(v.frameSize(), minScratch)
+	v.staging.size, v.staging.huge = hugeSize, true
 	// A forked child would find zeros where pages are absent.
 	if err := unix.Madvise(v.mem.b, unix.MADV_DONTFORK); err != nil {
 		return fmt.Errorf("keep memory from children: %w", err)
@@ -186,7 +187,7 @@ func (v *Viewer) setUpTracking() error {
 		}
 	}
 	var err error
-	if v.uffd, err = uffd.Open(uffd.FeatureSIGBUS, optional); err != nil {
+	if v.uffd, err = uffd.Open(uffd.FeatureSIGBUS, optional|uffd.FeatureMove); err != nil {
 		return err
 	}
 	if v.uffd.Features()&uffd.FeatureWPAsync != 0 {
@@ -283,4 +284,5 @@ func (v *Viewer) tearDown() {
 		t.unmap()
 	}
 	v.scratch.unmap()
+	v.staging.unmap()
 }

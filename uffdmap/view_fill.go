@@ -50,13 +50,18 @@ func (v *Viewer) claimRun(n, end int64, pin uint64) (run, want int64) {
 	stop := end
 	if pin != 0 { // A Prefetch knows what it wants.
 		stop = v.ahead.stop(n, end, v.frameShift)
+		if huge := v.hugeFrames(); stop-n >= huge && v.movable() {
+			stop += -stop & (huge - 1)
+		}
 	}
 	stop = min(stop, n+most, v.frameCount())
 	run = 1
 	for n+run < stop && v.claim(n+run) {
 		run++
 	}
-	v.ahead.next.Store(n + run)
+	if pin != 0 {
+		v.ahead.stopped(n, n+run)
+	}
 	return run, min(run, end-n)
 }
 
@@ -79,13 +84,16 @@ func (v *Viewer) fill(first, n, want int64, pin uint64) error {
 		v.abandon(first, n)
 		return err
 	}
-	f := filling{v: v, first: first, n: n, want: want, pin: pin, chunk: v.scratch.size >> v.frameShift}
-	if n <= f.chunk {
-		_, err := f.fillChunk(first)
+	f := filling{v: v, first: first, n: n, want: want, pin: pin}
+	if n <= v.chunk() {
+		_, err := f.fillPart(first, n)
 		return err
 	}
 	return f.spread()
 }
+
+// chunk is the number of frames that fit into a scratch buffer.
+func (v *Viewer) chunk() int64 { return v.scratch.size >> v.frameShift }
 
 // abandon settles n claimed frames from first on as absent.
 func (v *Viewer) abandon(first, n int64) {
@@ -100,32 +108,85 @@ type filling struct {
 	first   int64 // frame
 	n, want int64 // frames, and how many of them are pinned
 	pin     uint64
-	chunk   int64 // frames that fit into a scratch buffer
 }
 
-// spread fills chunk by chunk, in order, on all cores.
+// A part is what one goroutine fills at a time: no more than a scratch buffer holds.
+type part struct {
+	frameRun
+	piece *hugePiece // that it is a part of, nil where it is copied into place
+}
+
+// parts cuts a filling up, in order: huge pages where it can.
+func (f filling) parts() []part {
+	var parts []part
+	chunk, huge, movable := f.v.chunk(), f.v.hugeFrames(), f.v.movable()
+	for _, r := range cutRuns([]frameRun{{f.first, f.first + f.n}}, max(huge, chunk)) {
+		var piece *hugePiece
+		pieces := cutRuns([]frameRun{r}, chunk)
+		if movable && r.end-r.first == huge {
+			piece = &hugePiece{v: f.v, first: r.first}
+			piece.left.Store(int64(len(pieces)))
+		}
+		for _, r := range pieces {
+			parts = append(parts, part{r, piece})
+		}
+	}
+	return parts
+}
+
+// spread fills part by part, in order, on all cores.
 func (f filling) spread() error {
-	chunks := (f.n + f.chunk - 1) / f.chunk
-	done := make([]int64, chunks) // frames that a chunk filled and should have
-	errs := make([]error, chunks)
+	parts := f.parts()
+	pinned := make([]frameRun, len(parts))
+	errs := make([]error, len(parts))
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(chunks, int64(runtime.GOMAXPROCS(0))) {
+	for range min(len(parts), runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
-			for i := next.Add(1) - 1; i < chunks; i = next.Add(1) - 1 {
-				done[i], errs[i] = f.fillChunk(f.first + i*f.chunk)
+			for i := next.Add(1) - 1; i < int64(len(parts)); i = next.Add(1) - 1 {
+				pinned[i], errs[i] = f.fillOne(parts[i])
 			}
 		})
 	}
 	wg.Wait()
 	err := firstOf(errs)
 	if err != nil {
-		for i, n := range done {
-			at := f.first + int64(i)*f.chunk
-			f.v.unpin(at, at+n, f.pin)
+		for _, r := range pinned {
+			f.v.unpin(r.first, r.end, f.pin)
 		}
 	}
 	return err
+}
+
+// fillOne fills one part, or, where that is the last one of a huge page, settles
+// all of that page's frames. It returns the frames that it pinned.
+func (f filling) fillOne(p part) (pinned frameRun, err error) {
+	if p.piece == nil {
+		n, err := f.fillPart(p.first, p.end-p.first)
+		return frameRun{p.first, p.first + n}, err
+	}
+	p.piece.decode(p.first, p.end-p.first)
+	if p.piece.left.Add(-1) > 0 {
+		return frameRun{}, nil
+	}
+	first, n := p.piece.first, f.v.hugeFrames()
+	if p.piece.move() {
+		f.v.count.frames.Add(n)
+		return frameRun{first, first + f.settle(first, n, n)}, nil
+	}
+	for at := first; at < first+n; at += f.v.chunk() {
+		done, partErr := f.fillPart(at, f.v.chunk())
+		if partErr != nil {
+			err = firstOf([]error{err, partErr})
+			continue
+		}
+		if err == nil {
+			pinned = frameRun{first, at + done}
+		} else {
+			f.v.unpin(at, at+done, f.pin)
+		}
+	}
+	return pinned, err
 }
 
 func firstOf(errs []error) error {
@@ -137,19 +198,29 @@ func firstOf(errs []error) error {
 	return nil
 }
 
-// fillChunk fills and settles the frames of one chunk. It returns how many it
-// pinned: all that are wanted, or, with an error, none.
-func (f filling) fillChunk(first int64) (pinned int64, err error) {
-	v := f.v
-	n := min(f.chunk, f.first+f.n-first)
-	want := min(max(f.first+f.want-first, 0), n)
-	got, err := v.load(first, n)
-	v.count.ahead.Add(max(got-want, 0))
-	if got >= want {
-		err = nil
-	} else {
-		want = 0
+// fillPart fills and settles n frames from first on, which fit into a scratch
+// buffer. It returns how many it pinned: all that are wanted, or, with an error,
+// none.
+func (f filling) fillPart(first, n int64) (pinned int64, err error) {
+	got, err := f.v.load(first, n)
+	if want := f.wanted(first, n); got >= want {
+		return f.settle(first, n, got), nil
 	}
+	f.pin, f.want = 0, 0
+	f.settle(first, n, got)
+	return 0, err
+}
+
+// wanted is how many of the n frames from first on are to be pinned.
+func (f filling) wanted(first, n int64) int64 {
+	return min(max(f.first+f.want-first, 0), n)
+}
+
+// settle settles n frames from first on, of which the first got are in memory, and
+// returns how many of them it pinned: those that are wanted.
+func (f filling) settle(first, n, got int64) (pinned int64) {
+	v, want := f.v, f.wanted(first, n)
+	v.count.ahead.Add(max(got-want, 0))
 	for i := range n {
 		switch {
 		case i < want:
@@ -162,7 +233,7 @@ func (f filling) fillChunk(first int64) (pinned int64, err error) {
 	}
 	v.giveBack(n - got)
 	v.evictor.add(first, got)
-	return want, err
+	return want
 }
 
 // load brings in n claimed frames from first on, which fit into a scratch

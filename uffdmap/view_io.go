@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"lazyfs/store"
 )
@@ -152,12 +155,28 @@ func (v *Viewer) Prefetch(ranges ...Range) error {
 	if err := v.fits(0, total); err != nil {
 		return fmt.Errorf("prefetch %s: %w", v.path, err)
 	}
-	for _, r := range runs {
-		if err := v.hold(r.first, r.end, 0); err != nil {
-			return fmt.Errorf("prefetch %s: %w", v.path, err)
-		}
+	if err := v.prefetch(cutRuns(runs, max(v.hugeFrames(), 1))); err != nil {
+		return fmt.Errorf("prefetch %s: %w", v.path, err)
 	}
 	return nil
+}
+
+// prefetch brings in pieces, in order, on all cores, until one fails.
+func (v *Viewer) prefetch(pieces []frameRun) error {
+	errs := make([]error, len(pieces))
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range min(len(pieces), runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(pieces)); i = next.Add(1) - 1 {
+				if errs[i] = v.hold(pieces[i].first, pieces[i].end, 0); errs[i] != nil {
+					next.Store(int64(len(pieces)))
+				}
+			}
+		})
+	}
+	all.Wait()
+	return firstOf(errs)
 }
 
 // A frameRun is the frames from first on and below end.

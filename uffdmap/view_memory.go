@@ -16,21 +16,36 @@ type memory struct {
 }
 
 // mapMemory maps n bytes of private anonymous memory, which cost nothing until
-// they are touched.
+// they are touched. From the size of a huge page on they begin where one may.
 func mapMemory(n int64, prot int) (memory, error) {
 	if n != int64(int(n)) {
 		return memory{}, fmt.Errorf("map %#x bytes of memory: %w", n, unix.ENOMEM)
 	}
-	b, err := unix.Mmap(-1, 0, int(n), prot, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	more := uintptr(0)
+	if n >= hugeSize {
+		more = hugeSize
+	}
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(n)+more, prot, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return memory{}, fmt.Errorf("map %#x bytes of memory: %w", n, err)
 	}
-	return memory{b, uintptr(unsafe.Pointer(&b[0]))}, nil
+	if more > 0 {
+		skip := -uintptr(p) & (more - 1)
+		end := unsafe.Add(p, skip+uintptr(n))
+		if skip > 0 {
+			unix.MunmapPtr(p, skip)
+		}
+		if more > skip {
+			unix.MunmapPtr(end, more-skip)
+		}
+		p = unsafe.Add(p, skip)
+	}
+	return memory{unsafe.Slice((*byte)(p), n), uintptr(p)}, nil
 }
 
 func (m memory) unmap() {
 	if m.b != nil {
-		unix.Munmap(m.b)
+		unix.MunmapPtr(unsafe.Pointer(&m.b[0]), uintptr(len(m.b)))
 	}
 }
 
@@ -57,6 +72,7 @@ const minScratch = 256 << 10
 // lie outside Go's heap, so that the kernel may be given their address.
 type scratchPool struct {
 	size int64 // bytes of each, whole frames
+	huge bool  // made of huge pages if possible
 
 	mu   sync.Mutex // guards free
 	free []memory
@@ -71,7 +87,11 @@ func (p *scratchPool) get() (memory, error) {
 		return m, nil
 	}
 	p.mu.Unlock()
-	return mapMemory(p.size, unix.PROT_READ|unix.PROT_WRITE)
+	m, err := mapMemory(p.size, unix.PROT_READ|unix.PROT_WRITE)
+	if err == nil && p.huge {
+		unix.Madvise(m.b, unix.MADV_HUGEPAGE)
+	}
+	return m, err
 }
 
 // put takes a buffer back. More than the cores can use at once are not kept.
