@@ -122,7 +122,7 @@ func (m *mount) created(dir place, c creation, flags int, out *fuse.CreateOut) f
 		}
 	}
 	m.fillEntry(n, &c.entry, &out.EntryOut)
-	if m.pagesFit(n, h.file) {
+	if fit, _ := m.pagesFit(n, h.file); fit {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
 	out.Fh = m.handles.add(h)

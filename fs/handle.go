@@ -105,8 +105,12 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 			return status(err)
 		}
 	}
-	if m.pagesFit(n, f) {
+	fit, none := m.pagesFit(n, f)
+	if fit {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	if fit && none {
+		m.push(n, f)
 	}
 	if !write {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH

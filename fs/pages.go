@@ -12,14 +12,18 @@ type stamp struct {
 
 // pagesFit tells whether the pages that the kernel has of n show what a handle
 // opened now will read, and notes that from now on they do. (Without
-// FOPEN_KEEP_CACHE the kernel drops them.)
-func (m *mount) pagesFit(n *node, f *file) bool {
+// FOPEN_KEEP_CACHE the kernel drops them.) none says that it has no pages at all,
+// since n was never opened.
+func (m *mount) pagesFit(n *node, f *file) (fit, none bool) {
 	now := f.stamp()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	fit := now.known && n.pages == now
-	n.pages = now
-	return fit
+	none = !n.pages.known
+	fit = now.known && (none || n.pages == now)
+	if n.pages = now; !now.known {
+		n.pages = stamp{size: -1, known: true} // Like no other.
+	}
+	return fit, none
 }
 
 // stamp is the state of f's content. While a store is open for writing nobody else

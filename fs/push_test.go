@@ -1,0 +1,78 @@
+package fs_test
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/fs"
+	"lazyfs/store"
+)
+
+// reads is how many READ requests the mount has answered.
+func (d *daemon) reads() int64 {
+	d.t.Helper()
+	b := make([]byte, 4096)
+	n, err := unix.Getxattr(d.dir, fs.CountersAttr, b)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var c fs.Counters
+	if err := json.Unmarshal(b[:n], &c); err != nil {
+		d.t.Fatal(err)
+	}
+	return c.Reads
+}
+
+// A small file of a read-only mount comes with its open. What a later generation
+// holds is what is read after the next open.
+func TestPush(t *testing.T) {
+	for _, size := range []int{1, 4095, 4096, 4097, 40_000, 64 << 10} {
+		back := t.TempDir()
+		old, renewed := text(1, size), text(2, size)
+		packed := filepath.Join(back, "file.lazy")
+		pack(t, packed, old)
+		d := mountRO(t, back)
+		same(t, d.path("file"), old)
+		if n := d.reads(); n != 0 {
+			t.Errorf("%d bytes: %d requests to read them, want none", size, n)
+		}
+		s, err := store.Open(packed, store.Options{Writable: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.WriteAt(renewed, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		same(t, d.path("file"), renewed)
+		d.umount()
+	}
+}
+
+// A damaged frame of a small file is the error of who reads it, not of who opens it.
+func TestPushDamaged(t *testing.T) {
+	back := t.TempDir()
+	packed := filepath.Join(back, "file.lazy")
+	pack(t, packed, text(1, 60_000))
+	b, err := os.ReadFile(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[4096+1000] ^= 0xff // Frames lie there.
+	write(t, packed, b)
+	f, err := os.Open(mountRO(t, back).path("file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got, err := io.ReadAll(f); err == nil {
+		t.Errorf("read of a damaged file: %d bytes, want EIO", len(got))
+	}
+}
