@@ -190,15 +190,21 @@ func TestBenchInterrupt(t *testing.T) {
 	must(t, dir, "pack", "plain", "x.lazy")
 	user, tty := openTerminal(t)
 	var s screen
-	go s.watch(user)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.watch(user)
+	}()
 	c := command(dir, "bench", "map", "x.lazy", "--rw=randread", "--time_based", "--runtime=1h", "--output=report", "--json")
 	c.Stderr = tty
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	tty.Close()
 	eventually(t, "progress is shown", func() bool { return strings.Contains(s.String(), " left") })
 	c.Process.Signal(unix.SIGINT)
 	c.Wait()
+	<-ended
 	if code := c.ProcessState.ExitCode(); code != 3 || !strings.Contains(s.String(), "lazyfs bench: interrupted") {
 		t.Errorf("exit code %d, terminal %q; want 3 and interrupted", code, s.String())
 	}

@@ -91,7 +91,7 @@ func (b *bench) measureHandler() error {
 	c.Stdin = strings.NewReader("proc-rand\n")
 	out, err := c.Output()
 	if err != nil {
-		return fmt.Errorf("C handler: %w", err)
+		return fmt.Errorf("fault handler in C: %w", err)
 	}
 	if us, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64); err == nil {
 		b.figures.add(warmMapping+" mean", handlerName, us)
