@@ -273,6 +273,44 @@ func TestNoLocks(t *testing.T) {
 	}
 }
 
+// Where the writer can't see who reads, it never overwrites, punches or cuts off
+// what any generation named, however often the store is overwritten, and neither does
+// the next writer.
+func TestNoLocksNoReuse(t *testing.T) {
+	blind := lockFile(t, filepath.Join(t.TempDir(), "s.lazy"))
+	blind.Close()
+	d := &simDisk{}
+	s, err := createDisk(d, blind, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	named := map[int64]int64{} // offset of what a generation named → end
+	for i := range 60 {
+		step{what: "write", n: 9 * MinFrameSize, seed: uint64(1 + 3*i)}.do(s, newPlainFile(nil))
+		must(t, s.Sync())
+		s.idx.scan(0, 9, func(_ int64, e entry) bool {
+			named[e.off()] = e.extent().end()
+			return true
+		})
+		written := len(d.now)
+		if i%10 == 9 {
+			s.Close() // The closed file is an error of it.
+			s, err = openDisk(d, blind, Options{Writable: true})
+			must(t, err)
+		}
+		if len(d.now) < written {
+			t.Errorf("round %d: the file is cut from %d bytes to %d", i, written, len(d.now))
+		}
+		for off, end := range named {
+			if h, ok := getFrameHead(d.now[off:]); !ok || off+frameHeadLen+int64(h.payload) > end ||
+				frameSum(d.now[off:off+frameHeadLen+int64(h.payload)], s.idSum) != h.sum {
+				t.Fatalf("round %d: the frame at %#x is overwritten", i, off)
+			}
+		}
+	}
+	if len(named) != 60*9 {
+		t.Errorf("%d frames were named, want %d: one place served twice", len(named), 60*9)
+	}
+}
+
 func BenchmarkOldestPin(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "s.lazy")
 	f, err := os.Create(path)
