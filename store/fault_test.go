@@ -19,7 +19,7 @@ import (
 // is as it was at the last Sync, or newer. A write that fails may have been done in
 // part.
 func TestFaults(t *testing.T) {
-	faults(t, someRuns(3, 6, 100), func(r *rand.Rand) []step {
+	faults(t, someRuns(3, 6, 30), func(r *rand.Rand) []step {
 		small := stepMaker{r: r, frame: 450, frames: 2, weights: faultWeights}
 		large := stepMaker{r: r, frame: MinFrameSize, frames: 10, weights: faultWeights}
 		return append(small.steps(10), large.steps(30)...)
