@@ -113,8 +113,7 @@ func (s *standby) obey() error {
 	case verbReady:
 		setName(roleStandby)
 	}
-	if err := s.pager.send(message{Verb: verbReply}); err != nil && err != unix.EPIPE {
-		return err
-	}
+	// A pager that has died meanwhile needs no answer, but a successor.
+	s.pager.send(message{Verb: verbReply})
 	return nil
 }
