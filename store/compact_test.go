@@ -213,8 +213,7 @@ func TestCompactBesideWriters(t *testing.T) {
 	want := fragment(t, path, "overwritten", writers*frames)
 	s, err := Open(path, Options{Writable: true, DirtyBytes: 64 << 10, Cache: NewCache(256 << 10)})
 	must(t, err)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := randomSeed(t)
 	var busy sync.WaitGroup
 	var enough atomic.Bool
 	for w := range writers {

@@ -4,162 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"lazyfs/codec"
 )
-
-// A broken is a store to be damaged, and what lies where.
-type broken struct {
-	image  []byte
-	want   []byte
-	sb     superblock
-	frames map[int64]entry
-	nodes  []piece // children before their parents
-	logs   []int64
-}
-
-// breakable makes a store of several leaves with holes, zeros and several codecs,
-// of which a part was overwritten, so that older frames lie about in it. It was
-// closed, closed after a part was punched, too, or not closed.
-func breakable(t *testing.T, how string) *broken {
-	t.Helper()
-	r := rand.New(rand.NewPCG(7, 8))
-	d := &simDisk{}
-	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
-	must(t, err)
-	b := &broken{want: make([]byte, 2600*MinFrameSize-1000), frames: map[int64]entry{}}
-	put := func(i int, p []byte) {
-		off := i * MinFrameSize
-		n := copy(b.want[off:], p)
-		mustWrite(t, s, p[:n], int64(off))
-	}
-	punch := func(i, n int) {
-		clear(b.want[i*MinFrameSize:][:n*MinFrameSize])
-		must(t, s.Punch(int64(i)*MinFrameSize, int64(n)*MinFrameSize))
-	}
-	for i := range 2600 {
-		switch {
-		case i%50 == 3: // A hole.
-		case i%50 == 7:
-			put(i, make([]byte, MinFrameSize))
-		default:
-			put(i, compactFrame(r, MinFrameSize))
-		}
-	}
-	must(t, s.Close())
-	s, err = openDisk(d, nil, Options{Writable: true, Codec: codec.Zstd})
-	must(t, err)
-	for range 300 {
-		put(r.IntN(2600), compactFrame(r, MinFrameSize))
-	}
-	if how != "closed" {
-		punch(100, 5)
-	}
-	must(t, s.Sync())
-	if how == "unclosed" {
-		must(t, s.Sync())
-		put(2000, compactFrame(r, MinFrameSize))
-		punch(110, 1)
-		must(t, s.Sync())
-		b.logs = s.logBlocks
-	} else {
-		must(t, s.Close())
-	}
-	b.image = bytes.Clone(d.now)
-	b.look(t)
-	return b
-}
-
-// look finds what lies where.
-func (b *broken) look(t *testing.T) {
-	s, err := openImage(bytes.Clone(b.image))
-	must(t, err)
-	b.sb = s.sb
-	must(t, s.idx.scan(0, maxFrameNumber+1, func(n int64, e entry) bool {
-		if e.onDisk() {
-			b.frames[n] = e
-		}
-		return true
-	}))
-	must(t, s.idx.nodes(func(first int64, e entry) error {
-		b.nodes = append(b.nodes, indexed(first, e))
-		return nil
-	}))
-}
-
-// leaf damages the leaf that covers frame n.
-func (b *broken) leaf(image []byte, n int64) {
-	for _, p := range b.nodes {
-		if p.kind == kindNode && p.number>>fanoutBits == n>>fanoutBits {
-			image[p.off+60] ^= 1
-		}
-	}
-}
-
-func (b *broken) root(image []byte) {
-	p := b.nodes[len(b.nodes)-1]
-	clear(image[p.off : p.off+frameHeadLen+int64(p.payload)])
-}
-
-func (b *broken) slots(image []byte) { clear(image[:dataStart]) }
-
-// payload changes a byte of a frame, header one of what describes it.
-func (b *broken) payload(image []byte, n int64) { image[b.frames[n].off()+frameHeadLen+9] ^= 0x20 }
-func (b *broken) header(image []byte, n int64)  { clear(image[b.frames[n].off():][:frameHeadLen]) }
-
-// repaired repairs a damaged image and returns the new store's bytes, its
-// description, and the losses.
-func repaired(t *testing.T, image []byte) ([]byte, Info, []Loss, error) {
-	t.Helper()
-	src, dst := memoryFile(t, image), memoryFile(t, nil)
-	defer src.Close()
-	defer dst.Close()
-	var losses []Loss
-	info, err := Repair(context.Background(), dst, src, func(l Loss) { losses = append(losses, l) }, nil)
-	if now, _ := os.ReadFile(src.Name()); !bytes.Equal(now, image) {
-		t.Error("repair changed the damaged file")
-	}
-	if err != nil {
-		return nil, info, losses, err
-	}
-	s, err := Open(dst.Name(), Options{})
-	must(t, err)
-	defer s.Close()
-	for _, d := range checked(t, s) {
-		t.Errorf("the new store is damaged: %v", d)
-	}
-	got, err := readAll(s)
-	must(t, err)
-	return got, info, losses, nil
-}
-
-// memoryFile is a file in memory with these bytes.
-func memoryFile(t *testing.T, b []byte) *os.File {
-	t.Helper()
-	fd, err := unix.MemfdCreate("store", unix.MFD_CLOEXEC)
-	must(t, err)
-	f := os.NewFile(uintptr(fd), fmt.Sprintf("/proc/self/fd/%d", fd))
-	_, err = f.Write(b)
-	must(t, err)
-	return f
-}
-
-// frameRanges are the plain ranges of single frames.
-func frameRanges(numbers ...int64) (all []Range) {
-	for _, n := range numbers {
-		all = append(all, Range{n * MinFrameSize, MinFrameSize})
-	}
-	return all
-}
 
 // Whatever part of a store is damaged, Repair gets back all that can be read, names
 // exactly the frames that can't, which are holes then, and says what it can't
@@ -242,35 +93,6 @@ func TestRepairDoubts(t *testing.T) {
 		if !slices.ContainsFunc(losses, func(l Loss) bool { return l.Plain.Len > 0 }) {
 			t.Errorf("%s: no range is reported", name)
 		}
-	}
-}
-
-// judge compares a repaired store with what is reported about it.
-func (b *broken) judge(t *testing.T, name string, got []byte, losses []Loss) {
-	t.Helper()
-	want := bytes.Clone(b.want)
-	guessed := false
-	for _, l := range losses {
-		r := l.Plain
-		guessed = guessed || r.Len == 0
-		end := min(r.Off+r.Len, int64(len(got)), int64(len(want)))
-		switch {
-		case r.Off >= end:
-		case l.Kept:
-			copy(want[r.Off:end], got[r.Off:end])
-		default:
-			clear(want[r.Off:end])
-		}
-	}
-	if guessed { // The size may be too small.
-		want = want[:min(len(want), len(got))]
-	}
-	if !bytes.Equal(got, want) {
-		at := 0
-		for at < min(len(got), len(want)) && got[at] == want[at] {
-			at++
-		}
-		t.Errorf("%s: %d bytes, want %d; wrong from %#x on, which is not reported: %d losses", name, len(got), len(want), at, len(losses))
 	}
 }
 
@@ -370,70 +192,5 @@ func TestRepairNested(t *testing.T) {
 	got, info, losses, err := repaired(t, image)
 	if err != nil || len(losses) != 1 || info.FrameSize != DefaultFrameSize || !bytes.Equal(got[:len(inner)], inner) {
 		t.Errorf("repair: %+v, losses %v, %v", info, losses, err)
-	}
-}
-
-// However a store is damaged at random, Repair either refuses it or writes a store
-// that holds right bytes wherever it reports nothing.
-func TestRepairStorm(t *testing.T) {
-	seed := rand.Uint64()
-	if v := os.Getenv("LAZYFS_SEED"); v != "" {
-		fmt.Sscan(v, &seed)
-	}
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
-	b := breakable(t, "punched")
-	runs := 15
-	if os.Getenv("LAZYFS_LONG") != "" {
-		runs = 500
-	}
-	for i := range runs {
-		image := bytes.Clone(b.image)
-		for range 1 + r.IntN(8) {
-			at, n := r.IntN(len(image)), 1+r.IntN(20_000)
-			if r.IntN(4) == 0 {
-				at = int(b.nodes[r.IntN(len(b.nodes))].off) // Nodes are few.
-			}
-			part := image[at:min(at+n, len(image))]
-			switch r.IntN(3) {
-			case 0:
-				clear(part)
-			case 1:
-				part[0] ^= 1 << r.IntN(8)
-			default:
-				copy(part, image[r.IntN(len(image)):])
-			}
-		}
-		got, _, losses, err := repaired(t, image)
-		if err != nil {
-			t.Fatalf("storm %d: %v", i, err)
-		}
-		b.judge(t, fmt.Sprintf("storm %d", i), got, losses)
-	}
-}
-
-// Stores made to mislead are repaired or refused, like any other.
-func TestRepairHostile(t *testing.T) {
-	for _, list := range [][]hostile{hostileFrames(), hostileEntries(), hostileIndexes(), hostileSuperblocks()} {
-		for _, h := range list {
-			_, _, _, err := repaired(t, h.forge.image())
-			if e := expectedDamage(h.name, err); e != nil {
-				t.Error(e)
-			}
-		}
-	}
-}
-
-// A store that a writer has is not repaired under its hands.
-func TestRepairLocked(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.lazy")
-	s, err := Create(path, CreateOptions{})
-	must(t, err)
-	defer s.Discard()
-	src, err := os.Open(path)
-	must(t, err)
-	defer src.Close()
-	if _, err := Repair(context.Background(), tempFile(t), src, nil, nil); !errors.Is(err, ErrLocked) {
-		t.Errorf("repair beside a writer: %v, want ErrLocked", err)
 	}
 }
