@@ -107,12 +107,18 @@ func kill(roles ...string) disturbance {
 			role := roles[rand.IntN(len(roles))]
 			victim := 0
 			eventually(t, "two helpers", func() bool {
-				victim = helper(pid, role)
 				other := rolePager
 				if role == rolePager {
 					other = roleStandby
 				}
-				return victim != 0 && victim != last && helper(pid, other) != 0 || ended(pid)
+				victim = helper(pid, role)
+				// The one killed last may not have ended yet.
+				for _, h := range []int{victim, helper(pid, other)} {
+					if h == 0 || h == last {
+						return ended(pid)
+					}
+				}
+				return true
 			})
 			if ended(pid) {
 				break
