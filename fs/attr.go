@@ -269,5 +269,17 @@ func (f *file) dropPrivileges() error {
 	if drop == 0 {
 		return nil
 	}
-	return unix.Chmod(procPath(f.path), st.Mode&0o7777&^drop)
+	if err := unix.Chmod(procPath(f.path), st.Mode&0o7777&^drop); err != nil {
+		return err
+	}
+	// After a direct write the kernel goes on to believe the mode that it knows.
+	f.m.dropAttr(f.shown)
+	return nil
+}
+
+// dropAttr makes the kernel forget the attributes of a node.
+func (m *mount) dropAttr(s shown) {
+	if n := m.nodes.shownAs(s); n != nil {
+		m.server.InodeNotify(n.id, -1, 0)
+	}
 }

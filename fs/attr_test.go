@@ -162,11 +162,29 @@ func TestCreatedOwner(t *testing.T) {
 			t.Errorf("%s by another user leaves mode %v, %v", change, st.Mode(), err)
 		}
 	}
+	// Who asks for the mode alone is told what the kernel believes it to be.
+	if err := os.Chmod(d.path("program"), 0o777|os.ModeSetuid|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	as(t, 4321, 4322, d.dir, "dd if=/dev/zero of=program bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null")
+	if mode := modeAlone(t, d.path("program")); mode != 0o777 {
+		t.Errorf("a direct write by another user leaves mode %o", mode)
+	}
 	write(t, d.path("secret"), []byte("x"))
 	if err := os.Chmod(d.path("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	as(t, 4321, 4322, d.dir, "! cat secret 2>/dev/null")
+}
+
+// modeAlone asks for the mode of a file and nothing else.
+func modeAlone(t *testing.T, path string) uint16 {
+	t.Helper()
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MODE, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Mode & 0o7777
 }
 
 // Access control lists are the backing file's: they let users in, keep them out,
@@ -190,6 +208,14 @@ func TestACL(t *testing.T) {
 	for _, path := range []string{d.path("dir/new"), filepath.Join(back, "dir/new.lazy")} {
 		if got := run(t, "/", "getfacl", "-pcn", path); got != want {
 			t.Errorf("%s has the ACL\n%swant\n%s", path, got, want)
+		}
+	}
+	// Only a member of a file's group keeps its set-group-ID bit.
+	for group, want := range map[uint32]uint16{4321: 0o2777, 4322: 0o777} {
+		run(t, d.dir, "sh", "-ec", "rm -f g; touch g; chown 4321:4321 g; chmod 2755 g")
+		as(t, 4321, group, d.dir, "setfacl -m u::rwx,g::rwx,o::rwx g")
+		if mode := modeAlone(t, d.path("g")); mode != want {
+			t.Errorf("setfacl by one of group %d leaves mode %o, want %o", group, mode, want)
 		}
 	}
 	if got := run(t, "/", "getfacl", "-pcnd", d.path("dir/sub")); got != run(t, "/", "getfacl", "-pcnd", d.path("dir")) {

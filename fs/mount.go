@@ -199,7 +199,7 @@ func (m *mount) mountOptions(source string) *fuse.MountOptions {
 		ExplicitDataCacheControl: true,
 		EnableAcl:                true,
 		DisableSplice:            true,
-		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DONT_MASK,
+		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DONT_MASK | fuse.CAP_SETXATTR_EXT,
 		Logger:                   m.log,
 	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)

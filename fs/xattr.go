@@ -136,8 +136,24 @@ func (m *mount) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, da
 		return fuse.EPERM
 	}
 	return status(m.changePath(in.NodeId, func(path string) error {
-		return unix.Setxattr(path, attr, data, int(in.Flags))
+		if err := unix.Setxattr(path, attr, data, int(in.Flags)); err != nil || in.SetXAttrFlags&killSGID == 0 {
+			return err
+		}
+		return dropSGID(path)
 	}))
+}
+
+// killSGID is FUSE_SETXATTR_ACL_KILL_SGID (include/uapi/linux/fuse.h): the caller, who
+// sets an access control list, is not in the group of the file.
+const killSGID = 1
+
+// dropSGID clears the set-group-ID bit of what is at path.
+func dropSGID(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_ISGID == 0 {
+		return err
+	}
+	return unix.Chmod(path, st.Mode&0o7777&^unix.S_ISGID)
 }
 
 // RemoveXAttr is removexattr(2).
