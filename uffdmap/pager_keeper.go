@@ -30,8 +30,8 @@ type heir struct {
 }
 
 // standbyPatience bounds the wait for a standby's answer. One that is stopped is
-// of no use and is replaced.
-var standbyPatience = 5 * time.Second
+// of no use and is replaced; one that is merely slow must not be.
+var standbyPatience = 30 * time.Second
 
 func newKeeper(p *pager) *keeper { return &keeper{p: p, tells: make(chan tell)} }
 
