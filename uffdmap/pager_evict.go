@@ -8,12 +8,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An evictor keeps a mapping within its memory limit. It goes round the mapping
-// and takes the frames in the order in which they lie there.
+// An evictor keeps a mapping within its memory limit.
 type evictor struct {
-	mu     sync.Mutex // guards what follows; taken before a frame's lock
+	mu     sync.Mutex // guards hand and failed; taken before a frame's lock
 	hand   int64      // offset in the mapping
 	failed bool       // the last attempt; said once
+
+	queueMu sync.Mutex // guards queue; taken after all others
+	queue   evictQueue
+}
+
+// broughtIn says that the frames from first on and below end are in memory now.
+func (m *served) broughtIn(first, end int64) {
+	if m.Limit == 0 {
+		return
+	}
+	e := &m.evictor
+	e.queueMu.Lock()
+	defer e.queueMu.Unlock()
+	for n := first; n < end; n++ {
+		e.queue.add(n)
+	}
+}
+
+// next says which frame to evict next. Where it is known of none, it goes round the
+// mapping: a pager that died may have brought in frames. The caller holds mu.
+func (e *evictor) next(memory int, frameSize int64) (n int64, proven, ok bool) {
+	e.queueMu.Lock()
+	defer e.queueMu.Unlock()
+	if e.queue.len() > 0 {
+		n, proven = e.queue.next()
+		return n, proven, true
+	}
+	data, err := unix.Seek(memory, e.hand, unix.SEEK_DATA)
+	if err != nil { // Nothing up to the end: begin again.
+		e.hand = 0
+		return 0, false, false
+	}
+	n = data / frameSize
+	e.hand = (n + 1) * frameSize
+	return n, false, true
+}
+
+// done says what became of a frame that next gave: whether it has left memory.
+func (e *evictor) done(n int64, proven, gone bool) {
+	e.queueMu.Lock()
+	defer e.queueMu.Unlock()
+	if gone {
+		e.queue.evicted(n)
+	} else {
+		e.queue.keep(n, proven)
+	}
 }
 
 // makeRoom evicts frames until the mapping is within its limit. Where that can't
@@ -26,18 +71,17 @@ func (m *served) makeRoom(buf []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for rest := 2 * m.frames(); rest > 0 && m.resident() > m.Limit; rest-- {
-		data, err := unix.Seek(m.memory, e.hand, unix.SEEK_DATA)
-		if err != nil { // Nothing up to the end: begin again.
-			e.hand = 0
+		n, proven, ok := e.next(m.memory, m.FrameSize)
+		if !ok {
 			continue
 		}
-		n := data / m.FrameSize
-		e.hand = (n + 1) * m.FrameSize
 		// Who works on a frame may wait for a slow store; nobody else need.
 		if !m.locks.tryLock(n) {
+			e.done(n, proven, false)
 			continue
 		}
-		err = m.evict(buf, n)
+		err := m.evict(buf, n)
+		e.done(n, true, err == nil) // Before somebody brings the frame in again.
 		m.locks.unlock(n)
 		if err != nil && !e.failed {
 			fmt.Fprintf(os.Stderr, "lazyfs pager: memory limit of %s exceeded: %v\n", m.Path, err)
@@ -62,6 +106,9 @@ func (m *served) resident() int64 {
 // stays as it is. The caller holds the frame's lock.
 func (m *served) evict(buf []byte, n int64) error {
 	off, length := m.extent(n)
+	if data, err := unix.Seek(m.memory, off, unix.SEEK_DATA); err != nil || data >= off+length {
+		return nil // The program has given it back.
+	}
 	if m.Tracked {
 		if err := m.setProtected(n, true); err != nil {
 			return err

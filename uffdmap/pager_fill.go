@@ -77,7 +77,9 @@ func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
 	}
 	if err := m.load(buf, n, write); err != nil {
 		m.poison(n, err)
+		return
 	}
+	m.broughtIn(n, n+1)
 }
 
 // fillRun makes frames from n on and below end resident, in one piece, as many as
@@ -113,6 +115,7 @@ func (m *served) fillRun(buf []byte, n, end int64) (next int64, err error) {
 		if err := m.install(buf[:length], off, m.protection()); err != nil {
 			return n, err
 		}
+		m.broughtIn(n, next)
 	}
 	return next, err
 }

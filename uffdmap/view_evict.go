@@ -8,7 +8,7 @@ import (
 // A viewEvictor knows which frames are in memory, if that is limited.
 type viewEvictor struct {
 	mu      sync.Mutex // guards what follows
-	queue   frameQueue // resident frames, roughly the longest unused first
+	queue   evictQueue // resident frames
 	working int        // frames that are being evicted
 	done    sync.Cond  // working became less
 	off     bool       // there is no limit
@@ -27,7 +27,7 @@ func (e *viewEvictor) add(first, n int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range n {
-		e.queue.push(first + i)
+		e.queue.add(first + i)
 	}
 }
 
@@ -68,24 +68,26 @@ func (v *Viewer) unevictable() string {
 // giveBack undoes reserve for n frames.
 func (v *Viewer) giveBack(n int64) { v.resident.Add(-n << v.frameShift) }
 
-// claimVictim claims a frame that nobody holds and, if possible, that was not
-// used since it was last passed by. It returns false when there is none.
+// claimVictim claims a frame that nobody holds, one that has proven itself only if
+// it was not used since it was last passed by. It returns false when there is none.
 func (v *Viewer) claimVictim() (int64, bool) {
 	e := &v.evictor
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for {
-		// Twice round: the first time may only forget that frames were used.
-		for range 2 * e.queue.len() {
-			n := e.queue.pop()
+		// Three times round: frames on probation that are held prove themselves,
+		// and then that others were used is forgotten first.
+		for range 3 * e.queue.len() {
+			n, proven := e.queue.next()
 			word := &v.frames[n]
 			w := word.Load()
-			if w&(pinMask|frameUsed) == 0 && word.CompareAndSwap(w, frameBusy) {
+			again := proven && w&frameUsed != 0
+			if w&pinMask == 0 && !again && word.CompareAndSwap(w, frameBusy) {
 				e.working++
 				return n, true
 			}
 			word.And(^uint64(frameUsed))
-			e.queue.push(n)
+			e.queue.keep(n, true)
 		}
 		if e.working == 0 {
 			return 0, false
@@ -101,22 +103,37 @@ func (v *Viewer) evict(n int64) error {
 	if err == nil && !keep {
 		err = v.drop(n, 1)
 	}
+	v.evictor.evicted(n, err == nil && !keep, err != nil)
 	if err == nil && !keep {
-		v.settle(n, 0)
 		v.giveBack(1)
 		v.count.evicted.Add(1)
+		v.settle(n, 0)
 	} else {
 		v.settle(n, frameResident)
 	}
-	e := &v.evictor
+	v.evictor.finish()
+	return err
+}
+
+// evicted says whether frame n has left memory, before it can come back, or else
+// whether it may be chosen again.
+func (e *viewEvictor) evicted(n int64, gone, again bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err != nil {
-		e.queue.push(n)
+	switch {
+	case gone:
+		e.queue.evicted(n)
+	case again:
+		e.queue.keep(n, true)
 	}
+}
+
+// finish ends an eviction.
+func (e *viewEvictor) finish() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.working--
 	e.done.Broadcast()
-	return err
 }
 
 // cleanForEviction writes frame n, which is claimed, back if it is dirty; keep
@@ -135,31 +152,4 @@ func (v *Viewer) cleanForEviction(n int64) (keep bool, err error) {
 		return true, nil
 	}
 	return false, v.writeBack(n)
-}
-
-// A frameQueue is a first-in, first-out queue in a ring.
-type frameQueue struct {
-	ring []int64
-	head int // index of the first
-	n    int
-}
-
-func (q *frameQueue) len() int { return q.n }
-
-func (q *frameQueue) push(f int64) {
-	if q.n == len(q.ring) {
-		grown := make([]int64, max(2*q.n, 64))
-		copied := copy(grown, q.ring[q.head:])
-		copy(grown[copied:], q.ring[:q.head])
-		q.ring, q.head = grown, 0
-	}
-	q.ring[(q.head+q.n)%len(q.ring)] = f
-	q.n++
-}
-
-func (q *frameQueue) pop() int64 {
-	f := q.ring[q.head]
-	q.head = (q.head + 1) % len(q.ring)
-	q.n--
-	return f
 }
