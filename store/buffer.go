@@ -1,23 +1,26 @@
 package store
 
-import "sync"
+import (
+	"math/bits"
+	"sync"
+)
 
-// A buffer is memory for one frame, plain or stored.
+// A buffer is memory for one frame, plain or stored, or for a few that lie side by
+// side.
 type buffer struct{ b []byte }
 
-// buffers are spare buffers for reuse. The zero value is ready.
-type buffers struct{ pool sync.Pool }
+// spares are buffers for reuse by all stores: at i those of 1<<i bytes.
+var spares [bits.UintSize]sync.Pool
 
-// get returns a buffer of at least n bytes; what is in it is left from before.
-func (p *buffers) get(n int) *buffer {
-	b, ok := p.pool.Get().(*buffer)
-	if !ok {
-		b = new(buffer)
+// getBuffer returns a buffer whose length is n, rounded up to a power of two; what is
+// in it is left from before. n is not 0.
+func getBuffer(n int) *buffer {
+	class := bits.Len(uint(n - 1))
+	if b, ok := spares[class].Get().(*buffer); ok {
+		return b
 	}
-	if len(b.b) < n {
-		b.b = make([]byte, n)
-	}
-	return b
+	return &buffer{make([]byte, 1<<class)}
 }
 
-func (p *buffers) put(b *buffer) { p.pool.Put(b) }
+// putBuffer gives b back, which is not used from then on.
+func putBuffer(b *buffer) { spares[bits.Len(uint(len(b.b)-1))].Put(b) }

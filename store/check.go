@@ -132,8 +132,8 @@ func (c *checker) verify(numbers []int64, entries []entry) error {
 	const step = 16
 	for at := 0; at < len(numbers); at += step {
 		g.Go(func() error {
-			b := s.plains.get(s.frameSize)
-			defer s.plains.put(b)
+			b := getBuffer(s.frameSize)
+			defer putBuffer(b)
 			for i := at; i < min(at+step, len(numbers)); i++ {
 				switch k := entries[i].kind(); {
 				case k == kindInline || entries[i].onDisk():

@@ -144,8 +144,8 @@ func (s *Store) compressInline(plain []byte, size int64) (inlineFrame, error) {
 	if size > int64(s.frameSize) {
 		return inlineFrame{}, nil
 	}
-	b := s.storeds.get(frameHeadLen + s.frameSize + unit)
-	defer s.storeds.put(b)
+	b := getBuffer(frameHeadLen + s.frameSize + unit)
+	defer putBuffer(b)
 	stored, k, err := s.encode(b.b, plain)
 	if err != nil || len(stored) > frameHeadLen+inlineMax {
 		return inlineFrame{}, err

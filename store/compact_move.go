@@ -79,8 +79,8 @@ func (c *compactor) moveSome(moves []move) error {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for some := range slices.Chunk(moves, 16) {
 		g.Go(func() error {
-			stored := c.s.storeds.get(frameHeadLen + c.s.frameSize + unit)
-			defer c.s.storeds.put(stored)
+			stored := getBuffer(frameHeadLen + c.s.frameSize + unit)
+			defer putBuffer(stored)
 			for _, m := range some {
 				if err := c.moveFrame(m, stored.b); err != nil {
 					return err
@@ -202,8 +202,8 @@ func (c *compactor) recompress() error {
 // is no better than what is there.
 func (c *compactor) recodeFrame(f frameEntry, b []byte) error {
 	s := c.s
-	plain := s.plains.get(s.frameSize)
-	defer s.plains.put(plain)
+	plain := getBuffer(s.frameSize)
+	defer putBuffer(plain)
 	old := f.entry
 	s.mu.RLock()
 	err := s.decodePayload(plain.b[:s.frameSize], b[frameHeadLen:old.stored()], f.number, old.kind(), old.plain(), old.off())

@@ -79,8 +79,8 @@ func (s *Store) copyFrame(t *batch, n int64, e entry) error {
 		t.add(n, nil, kindZero, 0, 0)
 		return nil
 	}
-	b := s.storeds.get(int(e.extent().len))
-	defer s.storeds.put(b)
+	b := getBuffer(int(e.extent().len))
+	defer putBuffer(b)
 	raw := b.b[:e.extent().len]
 	if err := s.readStored(raw, n, e); err != nil {
 		return err

@@ -213,12 +213,13 @@ func (t *logTrimmer) valid(c commit) bool {
 // frame which no later one replaces and which is not as it says; -1 if none does.
 func (t *logTrimmer) newestBad(commits []commit, durable uint64) (int, error) {
 	var replaced spanSet
-	buf := make([]byte, frameHeadLen+t.frameSize)
+	b := getBuffer(frameHeadLen + t.frameSize)
+	defer putBuffer(b)
 	for i := len(commits) - 1; i >= 0 && commits[i].gen > durable; i-- {
 		for _, op := range slices.Backward(commits[i].ops) {
 			r := op.frames()
 			if op.code == opSet && !replaced.has(op.frame) {
-				if ok, err := t.whole(op.frame, op.arg, buf); err != nil || !ok {
+				if ok, err := t.whole(op.frame, op.arg, b.b); err != nil || !ok {
 					return i, err
 				}
 			}

@@ -182,8 +182,8 @@ func (p *packer) work(ctx context.Context, todo <-chan *packJob) error {
 
 // compressBatch adds the frames of plain, which begins at offset off, to t.
 func (s *Store) compressBatch(t *batch, plain []byte, off int64) error {
-	b := s.storeds.get(frameHeadLen + s.frameSize + unit)
-	defer s.storeds.put(b)
+	b := getBuffer(frameHeadLen + s.frameSize + unit)
+	defer putBuffer(b)
 	for n := s.frameOf(off); len(plain) > 0; n++ {
 		p := plain[:min(len(plain), s.frameSize)]
 		stored, k, err := s.compress(b.b, p)

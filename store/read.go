@@ -104,8 +104,8 @@ func (s *Store) readSome(p []byte, off int64) (int, error) {
 
 // readPart reads a piece of a frame, by way of a buffer that the cache may copy.
 func (s *Store) readPart(part []byte, n int64, e entry, in int) (int, error) {
-	b := s.plains.get(s.frameSize)
-	defer s.plains.put(b)
+	b := getBuffer(s.frameSize)
+	defer putBuffer(b)
 	if err := s.decodeFrame(n, e, b.b); err != nil {
 		return 0, err
 	}
@@ -129,8 +129,8 @@ func (s *Store) readRun(p []byte, n int64, e entry) (int, error) {
 		run[count] = next
 		stored += next.extent().len
 	}
-	b := s.storeds.get(int(stored))
-	defer s.storeds.put(b)
+	b := getBuffer(int(stored))
+	defer putBuffer(b)
 	raw := b.b[:stored]
 	if err := s.readStored(raw, n, e); err != nil {
 		return 0, err
@@ -150,8 +150,8 @@ func (s *Store) decodeFrame(n int64, e entry, dst []byte) error {
 	if e.kind() == kindInline {
 		return s.decodePayload(dst, s.inline.data, n, s.inline.kind, s.inline.plain, int64(s.slot)*slotLen+slotHeadLen)
 	}
-	b := s.storeds.get(int(e.extent().len))
-	defer s.storeds.put(b)
+	b := getBuffer(int(e.extent().len))
+	defer putBuffer(b)
 	raw := b.b[:e.extent().len]
 	if err := s.readStored(raw, n, e); err != nil {
 		return err

@@ -56,9 +56,7 @@ type Store struct {
 	level      int
 	cache      *Cache
 	dirtyLimit int64
-	idSum      uint32  // checksum of the store's id, from which all others go on
-	plains     buffers // of frameSize bytes
-	storeds    buffers
+	idSum      uint32 // checksum of the store's id, from which all others go on
 
 	// gate is shared by those who add single frames to the file, and held alone
 	// by those who need the index to be one state: commit, Truncate, Punch.

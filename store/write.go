@@ -82,10 +82,10 @@ func (s *Store) dirtyFrame(n int64, blank bool) (*dirtyFrame, error) {
 	if d := s.dirty[n]; d != nil {
 		return d, nil
 	}
-	b := s.plains.get(s.frameSize)
+	b := getBuffer(s.frameSize)
 	if !blank {
 		if err := s.fillFrame(n, b.b); err != nil {
-			s.plains.put(b)
+			putBuffer(b)
 			return nil, err
 		}
 	}
@@ -164,7 +164,7 @@ func (s *Store) checkWholeFrame(n int64, length int) error {
 func (s *Store) drop(n int64) {
 	if d := s.dirty[n]; d != nil {
 		delete(s.dirty, n)
-		s.plains.put(d.plain)
+		putBuffer(d.plain)
 		s.dirtyBytes -= int64(s.frameSize)
 	}
 }
@@ -236,14 +236,14 @@ func (s *Store) thaw(n int64, err error) {
 		return
 	}
 	s.dirtyBytes -= int64(s.frameSize)
-	s.plains.put(d.plain)
+	putBuffer(d.plain)
 }
 
 // putFrame compresses p, writes it to free space and makes it frame n, instead
 // of the one that may wait in memory when so asked. The caller holds gate.
 func (s *Store) putFrame(n int64, p []byte, instead bool) error {
-	b := s.storeds.get(frameHeadLen + s.frameSize + unit)
-	defer s.storeds.put(b)
+	b := getBuffer(frameHeadLen + s.frameSize + unit)
+	defer putBuffer(b)
 	stored, k, err := s.compress(b.b, p)
 	if err != nil {
 		return fmt.Errorf("compress frame %d: %w", n, err)
