@@ -107,18 +107,16 @@ func kill(roles ...string) disturbance {
 			role := roles[rand.IntN(len(roles))]
 			victim := 0
 			eventually(t, "two helpers", func() bool {
-				other := rolePager
-				if role == rolePager {
-					other = roleStandby
-				}
-				victim = helper(pid, role)
-				// The one killed last may not have ended yet.
-				for _, h := range []int{victim, helper(pid, other)} {
-					if h == 0 || h == last {
-						return ended(pid)
+				alive := map[string]int{}
+				// At one look, since a standby that becomes the pager would pass
+				// for both at two. The one killed last may not have ended yet.
+				for n, name := range helpers(pid) {
+					if n != last {
+						alive[name] = n
 					}
 				}
-				return true
+				victim = alive["lazyfs-"+role]
+				return alive["lazyfs-"+rolePager] != 0 && alive["lazyfs-"+roleStandby] != 0 || ended(pid)
 			})
 			if ended(pid) {
 				break
