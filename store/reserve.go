@@ -10,7 +10,7 @@ import (
 // Space is reserved when a write is accepted, behind the end of the file: a full
 // disk is an error of that write, not of the Sync that would have to keep it.
 
-// Bounds of what is reserved at a time beyond what is needed, in bytes.
+// Bounds of what is reserved at a time, in bytes.
 const (
 	minReserve = 64 << 10
 	maxReserve = 16 << 20
@@ -42,9 +42,7 @@ func (s *Store) reserve(n int64) error {
 	if s.reserved-end >= need {
 		return nil
 	}
-	// Each frame that is written moves end. What goes beyond need keeps the next of
-	// them from reserving again.
-	more := need + min(max(s.stored/16, need/4, minReserve), maxReserve)
+	more := max(need, min(max(s.stored/16, minReserve), maxReserve))
 	err := s.d.Reserve(end, more)
 	if isNoSpace(err) && more > need {
 		more = need
