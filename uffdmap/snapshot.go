@@ -30,12 +30,12 @@ type Snapshot struct {
 // snapshotWindow bounds what is asked of a pager at once, in bytes.
 const snapshotWindow = 2 << 20
 
-// Snapshot takes a snapshot of the mapping: of all writes at once, each is in it
-// whole or not at all, and if one is, so is every write that was finished before
-// that one began. Writers wait while it is taken, for about a microsecond per
-// frame that was written since the last Sync. Close it when it is not needed any
-// more. It ends with the mapping, and with the pager if that is killed: reads
-// give os.ErrClosed or ErrSnapshotLost then, never other bytes.
+// Snapshot takes a snapshot of the mapping: if the store of a word is in it, so is
+// every store that was finished before that one began. Who writes to a protected
+// frame waits while it is taken, longer the more was written since the last Sync.
+// Close it when it is not needed any more. It ends with the mapping, and with the
+// pager if that is killed: reads give os.ErrClosed or ErrSnapshotLost then, never
+// other bytes.
 func (m *Mapping) Snapshot() (*Snapshot, error) {
 	s := &Snapshot{m: m, id: m.client.newID()}
 	if err := s.take(); err != nil {

@@ -41,7 +41,7 @@ var (
 var packages = strings.Fields("fio squashfs-tools squashfuse erofs-utils btrfs-progs gocryptfs fuse3 gcc libc6-dev liblz4-dev")
 
 func main() {
-	quick := flag.Bool("quick", false, "measure less, in three minutes instead of thirty")
+	quick := flag.Bool("quick", false, "measure less, in two to three minutes")
 	install := flag.Bool("install", false, "install Debian's packages of what is compared with: "+strings.Join(packages, " "))
 	out := flag.String("out", "bench-report", "write the report and its pictures into `FOLDER`")
 	rounds := flag.Int("rounds", 0, "measure everything `N` times (default 5, with --quick 2)")
