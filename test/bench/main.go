@@ -86,7 +86,11 @@ func run(ctx context.Context, p plan, install bool, bin, out string) error {
 		return err
 	}
 	b := &bench{machine: m, plan: p, start: time.Now(), figures: figures{}}
-	return errors.Join(b.all(out), m.cleanUp())
+	err = b.all(out)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	return errors.Join(err, m.cleanUp())
 }
 
 func installPackages(ctx context.Context) error {
@@ -107,11 +111,13 @@ type bench struct {
 	plan    plan
 	start   time.Time
 	figures figures
+	rounds  int // that are complete
 	peers   []*peer
 	missing []string // what could not be compared with, and why
 }
 
-// all makes the corpus, measures everything, and writes the report.
+// all makes the corpus, measures everything, and writes the report. When it is
+// interrupted, the report has what was measured until then.
 func (b *bench) all(out string) error {
 	b.say("making a corpus of %d MB and %d files", b.plan.Image/1e6, b.plan.Files)
 	if err := makeCorpus(b.machine, b.plan); err != nil {
@@ -120,20 +126,32 @@ func (b *bench) all(out string) error {
 	if err := b.preparePeers(); err != nil {
 		return err
 	}
-	for round := range b.plan.Rounds {
-		b.say("round %d of %d", round+1, b.plan.Rounds)
-		if err := b.measurePeers(); err != nil {
-			return err
-		}
-		if err := b.measureMappings(); err != nil {
-			return err
-		}
-		if err := b.measureCodecs(); err != nil {
-			return err
-		}
+	err := b.measure()
+	if err != nil && (b.ctx.Err() == nil || len(b.figures) == 0) {
+		return err
 	}
 	b.say("writing the report to %s", out)
-	return b.writeReport(out)
+	return errors.Join(b.writeReport(out), err)
+}
+
+// measure measures everything, round after round.
+func (b *bench) measure() error {
+	start := time.Now()
+	for b.rounds < b.plan.Rounds {
+		left := ""
+		if b.rounds > 0 {
+			each := time.Since(start) / time.Duration(b.rounds)
+			left = fmt.Sprintf(", about %.0f s left", (each * time.Duration(b.plan.Rounds-b.rounds)).Seconds())
+		}
+		b.say("round %d of %d%s", b.rounds+1, b.plan.Rounds, left)
+		for _, measure := range []func() error{b.measurePeers, b.measureMappings, b.measureCodecs} {
+			if err := measure(); err != nil {
+				return err
+			}
+		}
+		b.rounds++
+	}
+	return nil
 }
 
 // say tells what is being done, and how long the run has taken.

@@ -131,6 +131,9 @@ func (b *bench) measureCodecs() error {
 				}
 				b.figures.add("ratio", name, ratio)
 			}
+			if err := b.ready(warmMapping, path); err != nil {
+				return err
+			}
 			out, err := b.run(b.lazyfs, "bench", "map", path, "--quiet", "--access=readat", "--rw=randread", "--number_ios=4000", "--json")
 			if err != nil {
 				return err

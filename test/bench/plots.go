@@ -1,29 +1,16 @@
 package main
 
 import (
-	"fmt"
 	"image/color"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
 )
-
-// The pictures of a report, in its order.
-var pictures = []struct{ file, caption string }{
-	{"throughput.png", "Throughput of mounts"},
-	{"latency.png", "Latency of single pages"},
-	{"distribution.png", "Distribution of the latency of random reads"},
-	{"codecs.png", "Compression against speed"},
-}
 
 var (
 	ours      = color.RGBA{0, 114, 178, 255}
@@ -31,85 +18,6 @@ var (
 	tail      = color.RGBA{213, 94, 0, 255}
 	spreadInk = color.RGBA{40, 40, 40, 255}
 )
-
-func (b *bench) drawPictures(out string) error {
-	sans := font.Font{Typeface: "Liberation", Variant: "Sans"}
-	plot.DefaultFont, plotter.DefaultFont = sans, sans
-	var tiles []*plot.Plot
-	for _, w := range works {
-		p, err := b.bars(w.job, w.title, w.unit+", more is better")
-		if err != nil {
-			return err
-		}
-		tiles = append(tiles, p)
-	}
-	if err := b.saveTiles(filepath.Join(out, pictures[0].file), pictures[0].caption, tiles, 3); err != nil {
-		return err
-	}
-	tiles = nil
-	for _, t := range []struct{ what, title string }{
-		{"random", "random read of a mount, 4 KiB"},
-		{"mmap", "random touch of a mount's mapped file, 4 KiB"},
-		{coldMapping, "random touch of a mapping, 16 KiB, from the disk"},
-		{warmMapping, "random touch of a mapping, 16 KiB, from the page cache"},
-	} {
-		p, err := b.latencies(t.what, t.title)
-		if err != nil {
-			return err
-		}
-		tiles = append(tiles, p)
-	}
-	if err := b.saveTiles(filepath.Join(out, pictures[1].file), pictures[1].caption, tiles, 2); err != nil {
-		return err
-	}
-	distribution, err := b.distributions()
-	if err != nil {
-		return err
-	}
-	if err := b.saveTiles(filepath.Join(out, pictures[2].file), pictures[2].caption, []*plot.Plot{distribution}, 1); err != nil {
-		return err
-	}
-	c, err := b.codecPlot()
-	if err != nil {
-		return err
-	}
-	return b.saveTiles(filepath.Join(out, pictures[3].file), pictures[3].caption, []*plot.Plot{c}, 1)
-}
-
-// saveTiles draws plots side by side in rows, with a title above.
-func (b *bench) saveTiles(file, title string, plots []*plot.Plot, columns int) error {
-	width, height := 11*vg.Centimeter, 6.6*vg.Centimeter
-	if columns == 1 {
-		width, height = 22*vg.Centimeter, 13*vg.Centimeter
-	}
-	rows := (len(plots) + columns - 1) / columns
-	grid := make([][]*plot.Plot, rows)
-	for i := range grid {
-		grid[i] = make([]*plot.Plot, columns)
-		copy(grid[i], plots[i*columns:min((i+1)*columns, len(plots))])
-	}
-	const above = 1.1 * vg.Centimeter
-	img := vgimg.NewWith(vgimg.UseWH(width*vg.Length(columns), height*vg.Length(rows)+above), vgimg.UseDPI(96))
-	whole := draw.New(img)
-	whole.FillText(draw.TextStyle{Color: spreadInk, Font: font.From(plot.DefaultFont, 13), Handler: plot.DefaultTextHandler, YAlign: draw.YTop},
-		vg.Point{X: 12, Y: whole.Max.Y - 8},
-		fmt.Sprintf("%s. Medians of %d rounds, with the least and the greatest; %s", title, b.plan.Rounds, describeMachine()))
-	canvases := plot.Align(grid, draw.Tiles{Rows: rows, Cols: columns, PadX: 14, PadY: 14, PadTop: 8, PadBottom: 8, PadLeft: 8, PadRight: 14}, draw.Crop(whole, 0, 0, 0, -above))
-	for i := range grid {
-		for j, p := range grid[i] {
-			if p != nil {
-				p.Draw(canvases[i][j])
-			}
-		}
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = vgimg.PngCanvas{Canvas: img}.WriteTo(f)
-	return err
-}
 
 func newPlot(title, unit string) *plot.Plot {
 	p := plot.New()
@@ -137,10 +45,25 @@ func (b *bench) who(what string) (names []string) {
 	return names
 }
 
+// throughputs draws a plot for each work.
+func (b *bench) throughputs() (plots []*plot.Plot, err error) {
+	for _, w := range works {
+		p, err := b.bars(w.job, w.title, w.unit+", more is better")
+		if err != nil {
+			return nil, err
+		}
+		plots = append(plots, p)
+	}
+	return plots, nil
+}
+
 // bars draws one figure of all, with the spread.
 func (b *bench) bars(what, title, unit string) (*plot.Plot, error) {
-	p := newPlot(title, unit)
 	names := b.who(what)
+	if len(names) == 0 {
+		return nil, nil
+	}
+	p := newPlot(title, unit)
 	slices.Reverse(names) // the first is on top
 	for i, name := range names {
 		fill := others
@@ -176,10 +99,30 @@ func addBar(p *plot.Plot, y float64, width vg.Length, s *series, fill color.Colo
 	return nil
 }
 
-// latencies draws medians and 99th percentiles.
-func (b *bench) latencies(what, title string) (*plot.Plot, error) {
-	p := newPlot(title, "µs, less is better (logarithmic)")
+// latencies draws a plot for each way to get at single pages.
+func (b *bench) latencies() (plots []*plot.Plot, err error) {
+	for _, w := range []struct{ what, title string }{
+		{"random", "random read of a mount, 4 KiB"},
+		{"mmap", "random touch of a mount's mapped file, 4 KiB"},
+		{coldMapping, "random touch of a mapping, 16 KiB, from the disk"},
+		{warmMapping, "random touch of a mapping, 16 KiB, from the page cache"},
+	} {
+		p, err := b.percentiles(w.what, w.title)
+		if err != nil {
+			return nil, err
+		}
+		plots = append(plots, p)
+	}
+	return plots, nil
+}
+
+// percentiles draws means, medians and 99th percentiles, with the spread.
+func (b *bench) percentiles(what, title string) (*plot.Plot, error) {
 	names := b.who(what + " mean")
+	if len(names) == 0 {
+		return nil, nil
+	}
+	p := newPlot(title, "µs, less is better (logarithmic)")
 	slices.Reverse(names)
 	kinds := []struct {
 		name  string
@@ -231,10 +174,14 @@ func logarithmicX(p *plot.Plot) {
 }
 
 // distributions draws the distribution of the latency of random reads.
-func (b *bench) distributions() (*plot.Plot, error) {
+func (b *bench) distributions() ([]*plot.Plot, error) {
+	names := b.who("random bins")
+	if len(names) == 0 {
+		return nil, nil
+	}
 	p := newPlot("Random read of 4 KiB from a mount, after a cold start: how many reads take at most so long", "µs (logarithmic)")
 	p.Y.Label.Text = "% of the reads"
-	for i, name := range b.who("random bins") {
+	for i, name := range names {
 		var line plotter.XYs
 		for _, at := range b.figures.of("random bins", name).distribution() {
 			line = append(line, plotter.XY{X: max(at.us, 0.1), Y: 100 * at.share})
@@ -253,11 +200,11 @@ func (b *bench) distributions() (*plot.Plot, error) {
 	p.Y.Min, p.Y.Max = 0, 100
 	p.Legend.Top, p.Legend.Left, p.Legend.Padding = true, true, 3
 	logarithmicX(p)
-	return p, nil
+	return []*plot.Plot{p}, nil
 }
 
 // codecPlot draws ratio and time of each codec and size of frames.
-func (b *bench) codecPlot() (*plot.Plot, error) {
+func (b *bench) codecPlot() ([]*plot.Plot, error) {
 	p := newPlot("What codecs and sizes of frames cost and save", "compression ratio, more is better")
 	p.Y.Label.Text = "µs to read 4 KiB (logarithmic), less is better"
 	for i, codec := range codecs {
@@ -270,9 +217,12 @@ func (b *bench) codecPlot() (*plot.Plot, error) {
 				labels = append(labels, " "+frame)
 			}
 		}
+		if len(line) == 0 {
+			continue
+		}
 		l, points, err := plotter.NewLinePoints(line)
 		if err != nil {
-			return nil, fmt.Errorf("draw %s: %w", codec, err)
+			return nil, err
 		}
 		l.Color, points.Color = plotutil.Color(i), plotutil.Color(i)
 		points.Shape, points.Radius = plotutil.Shape(i), 4
@@ -285,13 +235,17 @@ func (b *bench) codecPlot() (*plot.Plot, error) {
 		p.Legend.Add(codec+", by size of frames", l, points)
 	}
 	p.Legend.Top, p.Legend.Left, p.Legend.Padding = true, true, 3
-	p.Y.Min = math.Pow(10, math.Floor(math.Log10(p.Y.Min)))
-	p.Y.Max = math.Pow(10, math.Ceil(math.Log10(p.Y.Max)))
+	if math.IsInf(p.Y.Min, 0) {
+		return nil, nil // no codec was measured
+	}
+	// Room for the labels.
+	p.X.Min, p.X.Max = p.X.Min-0.05, p.X.Max+0.1
+	p.Y.Min, p.Y.Max = p.Y.Min/2, p.Y.Max*2
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = color.RGBA{225, 225, 225, 255}, color.RGBA{225, 225, 225, 255}
 	p.Add(grid)
-	return p, nil
+	return []*plot.Plot{p}, nil
 }
 
 // shortTicks are few ticks, with prefixes for thousands and millions.

@@ -13,11 +13,12 @@ import (
 
 // writeReport writes report.md, report.json and the pictures.
 func (b *bench) writeReport(out string) error {
-	if err := b.drawPictures(out); err != nil {
+	drawn, err := b.drawPictures(out)
+	if err != nil {
 		return err
 	}
 	document, err := json.MarshalIndent(map[string]any{
-		"time": b.start.Format(time.RFC3339), "machine": describeMachine(), "plan": b.plan, "corpus_bytes": b.corpusSize(),
+		"time": b.start.Format(time.RFC3339), "machine": describeMachine(), "plan": b.plan, "rounds": b.rounds, "corpus_bytes": b.corpusSize(),
 		"peers": b.peers, "figures": b.figures, "missing": b.missing,
 	}, "", "  ")
 	if err != nil {
@@ -26,7 +27,7 @@ func (b *bench) writeReport(out string) error {
 	if err := os.WriteFile(filepath.Join(out, "report.json"), append(document, '\n'), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(out, "report.md"), []byte(b.text()), 0o644)
+	return os.WriteFile(filepath.Join(out, "report.md"), []byte(b.text(drawn)), 0o644)
 }
 
 func describeMachine() string {
@@ -44,6 +45,15 @@ func describeMachine() string {
 	return fmt.Sprintf("Linux %s, %d cores of %s", unix.ByteSliceToString(u.Release[:]), cores, model)
 }
 
+// how says how the figures came about.
+func (b *bench) how() string {
+	of := fmt.Sprintf("Medians of %d rounds", b.rounds)
+	if b.rounds < b.plan.Rounds {
+		of = fmt.Sprintf("Interrupted in round %d of %d: medians of what was measured", b.rounds+1, b.plan.Rounds)
+	}
+	return of + ", with the least and the greatest; " + describeMachine()
+}
+
 // corpusSize is what the files of the corpus that are packed occupy, in bytes.
 func (b *bench) corpusSize() int64 {
 	n, err := diskUsage(b.path("corpus"))
@@ -54,10 +64,9 @@ func (b *bench) corpusSize() int64 {
 }
 
 // text is report.md.
-func (b *bench) text() string {
+func (b *bench) text(drawn []picture) string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "# lazyfs beside others\n\n%s. %s, %d rounds, %v a measurement at most, medians with the least and the greatest behind them.\n\n",
-		describeMachine(), b.start.Format(time.DateOnly), b.plan.Rounds, b.plan.Runtime)
+	fmt.Fprintf(&t, "# lazyfs beside others\n\n%s. %s, %v a measurement at most.\n\n", b.how(), b.start.Format(time.DateOnly), b.plan.Runtime)
 	fmt.Fprintf(&t, "The corpus is a file of %s and %d small files, mostly programs and source text, on the disk %s. Mounts are measured cold: newly mounted, the kernel's caches empty. No page is asked for twice, but what a file system reads beyond what it is asked for pays off later.\n\n",
 		bytesText(b.plan.Image), b.plan.Files, bytesText(b.corpusSize()))
 	t.WriteString("## Mounts\n\n| | on disk |")
@@ -80,10 +89,13 @@ func (b *bench) text() string {
 	for _, codec := range codecs {
 		for _, frame := range frameSizes {
 			name := codec + " " + frame
+			if !b.figures.has("codec", name) {
+				continue
+			}
 			fmt.Fprintf(&t, "| %s | %.2f | %s |\n", name, b.figures.of("ratio", name).Median, b.cell("codec", name))
 		}
 	}
-	for _, p := range pictures {
+	for _, p := range drawn {
 		fmt.Fprintf(&t, "\n## %s\n\n![%s](%s)\n", p.caption, p.caption, p.file)
 	}
 	if len(b.missing) > 0 {

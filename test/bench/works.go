@@ -74,7 +74,7 @@ func (b *bench) measurePeers() error {
 			if w.writes && !p.Writable {
 				continue
 			}
-			if err := b.measure(w, p); err != nil {
+			if err := b.measureWork(w, p); err != nil {
 				return fmt.Errorf("%s, %s: %w", p.Name, w.job, err)
 			}
 		}
@@ -82,7 +82,7 @@ func (b *bench) measurePeers() error {
 	return nil
 }
 
-func (b *bench) measure(w work, p *peer) error {
+func (b *bench) measureWork(w work, p *peer) error {
 	file := filepath.Join(p.dir, w.file)
 	if err := b.remount(p, w.writes); err != nil {
 		return err
