@@ -34,6 +34,17 @@ const (
 // mainCalled says that this program can be its own helper.
 var mainCalled bool
 
+// names are those that this helper wants to have, see setName.
+var names = make(chan string)
+
+func init() {
+	// The name of a process is that of its first thread, where packages are
+	// initialised: a helper's main goroutine stays there and gives it.
+	if os.Getenv(helperEnv) != "" {
+		runtime.LockOSThread()
+	}
+}
+
 // Main makes the running program able to be the helper of its own served
 // mappings: Map starts the program once more, as its pager, and Main is where
 // that process goes. Call it first thing in main, and first thing in TestMain:
@@ -46,7 +57,9 @@ var mainCalled bool
 // In the program itself Main returns at once. In a helper it never returns: the
 // process serves until the program has ended or closed its last mapping, and
 // exits. What the program does before Main, the initialisation of its packages
-// for instance, happens in the helpers too.
+// for instance, happens in the helpers too. From the first standby on they are
+// born confined and can't open files: an initialisation that ends the program
+// over that leaves its pager without one.
 //
 // A program that does not call Main is served by the lazyfs command, when that
 // lies beside the program's executable or in PATH.
@@ -57,20 +70,30 @@ func Main() {
 		return
 	}
 	setUpHelper()
-	var err error
+	ended := make(chan error)
+	go func() { ended <- runHelper(role) }()
+	for {
+		select {
+		case name := <-names:
+			nameThread(name)
+		case err := <-ended:
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
+				os.Exit(3)
+			}
+			os.Exit(0)
+		}
+	}
+}
+
+func runHelper(role string) error {
 	switch role {
 	case rolePager:
-		err = runPager()
+		return runPager()
 	case roleStandby:
-		err = runStandby()
-	default:
-		err = fmt.Errorf("%s is %q", helperEnv, role)
+		return runStandby()
 	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
-		os.Exit(3)
-	}
-	os.Exit(0)
+	return fmt.Errorf("%s is %q", helperEnv, role)
 }
 
 func isSocket(fd int) bool {
@@ -89,24 +112,15 @@ func setUpHelper() {
 	for fd := fdProgram; fd <= fdPager; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	// With cgo only the calling thread can be reached; it is the one that
-	// starts the standby.
-	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
-		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-	}
 }
 
 // setName shows the role of this process in ps and top: lazyfs-pager for
-// instance. A thread's name is that of its process only for the first thread.
-func setName(role string) {
-	name := append([]byte("lazyfs-"+role), 0)
-	fd, err := unix.Open("/proc/self/comm", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
-		return
-	}
-	unix.Write(fd, name[:len(name)-1])
-	unix.Close(fd)
+// instance.
+func setName(role string) { names <- "lazyfs-" + role }
+
+func nameThread(name string) {
+	b := append([]byte(name), 0)
+	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&b[0])), 0, 0, 0)
 }
 
 // ErrNoHelper says that nothing can be started as the pager: the program does
@@ -133,16 +147,12 @@ func helperProgram() (string, error) {
 }
 
 // startHelper starts program as a helper with these descriptors from fdProgram
-// on, without the program's standard input and output. A pager leads a session
-// and a process group of its own, away from the program's terminal. A standby is
-// born into them, as a child of its pager's parent: so all helpers are children
-// of the program they serve, which reaps the group. The caller owns the pidfd.
-func startHelper(program, role string, fds ...int) (pid, pidfd int, err error) {
-	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, -1, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "open", Path: os.DevNull, Err: err})
-	}
-	defer unix.Close(null)
+// on, and null, which leads nowhere, for the program's standard input and output.
+// A pager leads a session and a process group of its own, away from the program's
+// terminal. A standby is born into them, as a child of its pager's parent: so all
+// helpers are children of the program they serve, which reaps the group. The
+// caller owns the pidfd.
+func startHelper(program, role string, null int, fds ...int) (pid, pidfd int, err error) {
 	stderr := uintptr(unix.Stderr)
 	if _, err := unix.FcntlInt(stderr, unix.F_GETFD, 0); err != nil {
 		stderr = uintptr(null)

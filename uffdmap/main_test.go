@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	if failing := os.Getenv(failingEnv); failing != "" {
 		wrapSource = func(s store.Source) store.Source { return failingSource{s, failing} }
 	}
+	if opening := os.Getenv(openingEnv); opening != "" {
+		wrapSource = func(s store.Source) store.Source { return openingSource{s, opening} }
+	}
 	if d, err := time.ParseDuration(os.Getenv(patienceEnv)); err == nil {
 		standbyPatience = d
 	}

@@ -84,7 +84,7 @@ func openMapping(path string, o Options) (*Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := acquireClient()
+	c, err := acquireClient(o.Pages != "")
 	if err != nil {
 		return nil, err
 	}

@@ -14,12 +14,15 @@ import (
 )
 
 // A client is the program's side of the connection to its helpers. All served
-// mappings of a program share one, and with it one pager.
+// mappings of stores in a program share one, and with it one pager; those of
+// folders of page files share another, whose pager opens files.
 //
 // None of its goroutines is needed for a fault to be answered, nor for a dead
 // pager to be succeeded: a program may be standing still, waiting for a page.
 type client struct {
-	ended chan struct{} // closed when the last helper has hung up for good
+	folders bool
+	users   int           // mappings; guarded by clients.mu
+	ended   chan struct{} // closed when the last helper has hung up for good
 
 	mu      sync.Mutex // guards what follows
 	conn    *conn
@@ -40,46 +43,50 @@ type call struct {
 	done chan error // holds one
 }
 
-// theClient is the client of all mappings of this program, while there are any.
-var theClient struct {
-	mu    sync.Mutex // guards what follows
-	c     *client
-	users int
+// clients are the clients of this program, while there are mappings.
+var clients struct {
+	mu sync.Mutex       // guards what follows
+	of map[bool]*client // by client.folders
 }
 
-// acquireClient gives the program's client, and starts its helpers if there are
-// none.
-func acquireClient() (*client, error) {
-	theClient.mu.Lock()
-	defer theClient.mu.Unlock()
-	if theClient.c == nil {
-		c, err := newClient()
-		if err != nil {
+// acquireClient gives the program's client for stores, or for folders, and starts
+// its helpers if there are none.
+func acquireClient(folders bool) (*client, error) {
+	clients.mu.Lock()
+	defer clients.mu.Unlock()
+	c := clients.of[folders]
+	if c == nil {
+		var err error
+		if c, err = newClient(folders); err != nil {
 			return nil, err
 		}
-		theClient.c = c
+		if clients.of == nil {
+			clients.of = map[bool]*client{}
+		}
+		clients.of[folders] = c
 	}
-	theClient.users++
-	return theClient.c, nil
+	c.users++
+	return c, nil
 }
 
 // releaseClient undoes acquireClient. The last one ends the helpers.
 func releaseClient(c *client) error {
-	theClient.mu.Lock()
-	defer theClient.mu.Unlock()
-	theClient.users--
-	if theClient.users > 0 {
+	clients.mu.Lock()
+	defer clients.mu.Unlock()
+	c.users--
+	if c.users > 0 {
 		return nil
 	}
-	theClient.c = nil
+	delete(clients.of, c.folders)
 	return c.close()
 }
 
-func newClient() (*client, error) {
+func newClient(folders bool) (*client, error) {
 	c := &client{
-		ended: make(chan struct{}),
-		calls: map[uint64]*call{},
-		maps:  map[int32]*Mapping{},
+		folders: folders,
+		ended:   make(chan struct{}),
+		calls:   map[uint64]*call{},
+		maps:    map[int32]*Mapping{},
 	}
 	if err := c.start(); err != nil {
 		return nil, err
@@ -105,7 +112,13 @@ func (c *client) start() error {
 		return fmt.Errorf("open a pidfd: %w", err)
 	}
 	defer unix.Close(self)
-	pid, pidfd, err := startHelper(program, rolePager, its)
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(mine)
+		return &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	}
+	defer unix.Close(null)
+	pid, pidfd, err := startHelper(program, rolePager, null, its)
 	if err != nil {
 		unix.Close(mine)
 		return err
@@ -113,7 +126,7 @@ func (c *client) start() error {
 	unix.Close(pidfd)
 	c.conn, c.pager, c.group, c.greeted = &conn{fd: mine}, pid, pid, false
 	// If it has died already that shows when listening.
-	c.conn.send(message{Verb: verbWelcome, Version: protocol, fds: []int{self}})
+	c.conn.send(message{Verb: verbWelcome, Version: protocol, Folders: c.folders, fds: []int{self}})
 	return nil
 }
 

@@ -26,7 +26,8 @@ func newPager(program *conn, programEnd int) *pager {
 	return p
 }
 
-// runPager is the life of a program's first pager.
+// runPager is the life of a program's first pager. The standby that it starts, and
+// all that follow, are confined as it is.
 func runPager() error {
 	setName(rolePager)
 	program := &conn{fd: fdProgram}
@@ -39,6 +40,10 @@ func runPager() error {
 	}
 	if first.Verb != verbWelcome || first.Version != protocol || len(first.fds) != 1 {
 		return fmt.Errorf("program begins with %q of protocol %d, want %q of %d", first.Verb, first.Version, verbWelcome, protocol)
+	}
+	if err := confine(first.Folders); err != nil {
+		// What sets up sandboxes itself may leave no room for another.
+		fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
 	}
 	return newPager(program, first.fds[0]).succeed(nil)
 }

@@ -87,7 +87,7 @@ func (k *keeper) start() (*heir, error) {
 	}
 	defer unix.Close(its)
 	h := &heir{conn: &conn{fd: mine}, answers: make(chan message)}
-	_, h.pidfd, err = startHelper("/proc/self/exe", roleStandby, k.p.program.fd, its)
+	_, h.pidfd, err = startHelper("/proc/self/exe", roleStandby, unix.Stdin, k.p.program.fd, its)
 	if err != nil {
 		unix.Close(mine)
 		return nil, err

@@ -57,6 +57,7 @@ type message struct {
 	Ranges  []Range    `json:",omitempty"`
 	Err     *wireError `json:",omitempty"`
 	Pager   int        `json:",omitempty"` // process id
+	Folders bool       `json:",omitempty"` // in a welcome: folders of page files are served
 
 	fds []int // descriptors that travel with it; the receiver owns them
 }
