@@ -81,7 +81,12 @@ func (b *bencher) measure(ctx context.Context, target benchTarget, path string) 
 		watched = touches
 	}
 	p := newProgress(b.quiet, b.options.Name)
-	results, runErr := load.Run(ctx, watched, b.options, func(l load.Progress) { b.show(p, l) })
+	results, runErr := load.Run(ctx, watched, b.options, func(l load.Progress) {
+		b.show(p, l)
+		if touches != nil {
+			touches.look()
+		}
+	})
 	p.end()
 	report := load.Report{
 		Version: "lazyfs-" + buildVersion(),

@@ -11,15 +11,26 @@ import (
 	"lazyfs/store"
 )
 
-// A touchedPages is a mapping that notes which pages are read and written.
+// A touchedPages is a mapping that notes which pages are read and written, and
+// which were seen in memory.
 type touchedPages struct {
 	mapping
-	read, written pageBits
+	read, written, seen pageBits
 }
 
 func watchTouches(t benchTarget) *touchedPages {
 	words := (t.size()/store.PageSize + 64) / 64
-	return &touchedPages{t.(mapping), make(pageBits, words), make(pageBits, words)}
+	return &touchedPages{t.(mapping), make(pageBits, words), make(pageBits, words), make(pageBits, words)}
+}
+
+// look notes what is in memory now, and returns it.
+func (t *touchedPages) look() pageBits {
+	resident := make(pageBits, len(t.seen))
+	for r := range t.Resident() {
+		resident.add(r.Off, r.Len)
+		t.seen.add(r.Off, r.Len)
+	}
+	return resident
 }
 
 func (t *touchedPages) ReadAt(p []byte, off int64) (int, error) {
@@ -54,6 +65,7 @@ var pageKinds = []struct {
 }{
 	pageAbsent:         {color.RGBA{236, 236, 236, 255}, "neither touched nor in memory"},
 	pageAhead:          {color.RGBA{158, 212, 240, 255}, "filled ahead or with a neighbour, not touched"},
+	pageAheadEvicted:   {color.RGBA{240, 228, 66, 255}, "filled ahead, evicted untouched"},
 	pageRead:           {color.RGBA{0, 114, 178, 255}, "read"},
 	pageWritten:        {color.RGBA{213, 94, 0, 255}, "written"},
 	pageEvicted:        {color.RGBA{110, 110, 110, 255}, "read, then evicted"},
@@ -63,6 +75,7 @@ var pageKinds = []struct {
 const (
 	pageAbsent = iota
 	pageAhead
+	pageAheadEvicted
 	pageRead
 	pageWritten
 	pageEvicted
@@ -82,16 +95,15 @@ func (t *touchedPages) kind(page int64, resident pageBits) int {
 		return pageEvicted
 	case in:
 		return pageAhead
+	case t.seen.has(page):
+		return pageAheadEvicted
 	}
 	return pageAbsent
 }
 
 // draw draws a picture of the pages of the store at path after a run with o.
 func (t *touchedPages) draw(file, path string, o *load.Options) error {
-	resident := make(pageBits, len(t.read))
-	for r := range t.Resident() {
-		resident.add(r.Off, r.Len)
-	}
+	resident := t.look()
 	pages := (t.size() + store.PageSize - 1) / store.PageSize
 	counts := make([]int64, len(pageKinds))
 	for page := range pages {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -41,15 +40,18 @@ and what they have open.`,
 		mounts := f.Bool("mount", false, "show the counters of the mounts at the folders DIR")
 		return func(ctx context.Context, args []string) error {
 			if *mounts {
-				return infoMounts(ctx, args, *asJSON)
+				return showAll(ctx, args, readMountInfo, *asJSON)
 			}
 			if *file == "" {
-				return info(ctx, args, *asJSON)
+				return showAll(ctx, args, readInfo, *asJSON)
 			}
 			if len(args) > 1 {
 				return usagef("--map: draws one store, %d are given", len(args))
 			}
-			return errors.Join(info(ctx, args, *asJSON), drawStore(ctx, *file, args[0]))
+			if err := showAll(ctx, args, readInfo, *asJSON); err != nil {
+				return err
+			}
+			return drawStore(ctx, *file, args[0])
 		}
 	},
 }
@@ -72,13 +74,14 @@ type storeInfo struct {
 	Kinds      map[string]int64 `json:"frames_by_kind"`
 }
 
-func info(ctx context.Context, paths []string, asJSON bool) error {
-	infos := make([]storeInfo, 0, len(paths))
-	for _, path := range paths {
+// showAll reads and shows each of names, as text or as one array.
+func showAll[T interface{ print() error }](ctx context.Context, names []string, read func(name string) (T, error), asJSON bool) error {
+	infos := make([]T, 0, len(names))
+	for _, name := range names {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		i, err := readInfo(path)
+		i, err := read(name)
 		if err != nil {
 			return err
 		}

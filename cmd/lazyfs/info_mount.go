@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -19,31 +18,12 @@ type mountInfo struct {
 	fs.Counters
 }
 
-// infoMounts shows the counters of the mounts at dirs.
-func infoMounts(ctx context.Context, dirs []string, asJSON bool) error {
-	infos := make([]mountInfo, 0, len(dirs))
-	for _, dir := range dirs {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		c, err := readCounters(dir)
-		if err != nil {
-			return fmt.Errorf("%s: %w", dir, err)
-		}
-		infos = append(infos, mountInfo{dir, c})
+func readMountInfo(dir string) (mountInfo, error) {
+	c, err := readCounters(dir)
+	if err != nil {
+		return mountInfo{}, fmt.Errorf("%s: %w", dir, err)
 	}
-	if asJSON {
-		return json.NewEncoder(os.Stdout).Encode(infos)
-	}
-	for n, i := range infos {
-		if n > 0 {
-			fmt.Println()
-		}
-		if err := i.print(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return mountInfo{dir, c}, nil
 }
 
 // readCounters asks the daemon of the mount at dir.
