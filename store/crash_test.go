@@ -19,7 +19,7 @@ import (
 // opened for writing, opening it again writes nothing.
 func TestCrash(t *testing.T) {
 	crashes(t, someRuns(6, 95, 400), func(r *rand.Rand) crashRun {
-		m := stepMaker{r: r, frame: MinFrameSize, frames: 12, weights: []weight{{"write", 18}, {"truncate", 4}, {"punch", 4},
+		m := stepMaker{r: r, frame: MinFrameSize, frames: 12, weights: []weight{{"write", 18}, {"frames", 6}, {"truncate", 4}, {"punch", 4},
 			{"sync", 8}, {"commit", 4}, {"checkpoint", 1}, {"compact", 1}, {"close", 2}, {"kill", 2}}}
 		if r.IntN(3) == 0 {
 			m.far = []int64{1 << 23, 1 << 33}

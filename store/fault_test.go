@@ -26,7 +26,7 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-var faultWeights = []weight{{"write", 6}, {"truncate", 2}, {"punch", 2}, {"commit", 2}, {"sync", 5}, {"checkpoint", 1}}
+var faultWeights = []weight{{"write", 6}, {"frames", 3}, {"truncate", 2}, {"punch", 2}, {"commit", 2}, {"sync", 5}, {"checkpoint", 1}}
 
 // The same holds for a compaction; but a full disk may be worked around, and
 // what can only not be punched is not missed.

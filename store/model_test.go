@@ -22,7 +22,7 @@ func TestModel(t *testing.T) {
 			t.Run(fmt.Sprintf("%v-%d", id, frameSize), func(t *testing.T) {
 				t.Parallel()
 				maker := stepMaker{r: rand.New(rand.NewPCG(randomSeed(t), 0)), frame: int64(frameSize), frames: 40,
-					weights: []weight{{"write", 45}, {"read", 20}, {"truncate", 7}, {"punch", 8}, {"sync", 6}, {"commit", 4},
+					weights: []weight{{"write", 45}, {"frames", 4}, {"read", 20}, {"truncate", 7}, {"punch", 8}, {"sync", 6}, {"commit", 4},
 						{"close", 3}, {"kill", 1}, {"compact", 1}, {"whole", 3}, {"reader", 2}}}
 				o := CreateOptions{Codec: id, FrameSize: frameSize, DirtyBytes: 8 * int64(frameSize)}
 				steps := maker.steps(modelSteps(frameSize))

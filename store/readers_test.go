@@ -171,7 +171,7 @@ func newReadersWriter(t *testing.T, frames int64) *readersWriter {
 	w := &readersWriter{t: t, path: filepath.Join(t.TempDir(), "s.lazy"), want: newPlainFile(nil),
 		sums: map[uint64][sha256.Size]byte{}, did: map[string]int{}}
 	w.maker = &stepMaker{r: rand.New(rand.NewPCG(randomSeed(t), 0)), frame: MinFrameSize, frames: frames, weights: []weight{
-		{"write", 1000}, {"punch", 100}, {"truncate", 1}, {"sync", 20}, {"commit", 20}, {"compact", 1}, {"close", 2}}}
+		{"write", 1000}, {"frames", 100}, {"punch", 100}, {"truncate", 1}, {"sync", 20}, {"commit", 20}, {"compact", 1}, {"close", 2}}}
 	var err error
 	w.s, err = Create(w.path, CreateOptions{FrameSize: MinFrameSize, DirtyBytes: 64 * MinFrameSize})
 	must(t, err)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -42,7 +43,7 @@ func someRuns(short, usual, long int) int {
 // A step is one thing that is done to a store. It is data, so that a sequence of
 // them can be repeated with some left out.
 type step struct {
-	what   string // write, truncate, punch, sync, commit, checkpoint, compact, close or kill
+	what   string // write, frames, truncate, punch, sync, commit, checkpoint, compact, close or kill
 	off, n int64
 	seed   uint64   // of the bytes that are written
 	codec  codec.ID // of compact; 0: frames move as they are
@@ -50,8 +51,8 @@ type step struct {
 
 func (st step) String() string {
 	switch st.what {
-	case "write":
-		return fmt.Sprintf("write %d at %d (%d)", st.n, st.off, st.seed%3)
+	case "write", "frames":
+		return fmt.Sprintf("%s %d at %d (%d)", st.what, st.n, st.off, st.seed%3)
 	case "punch":
 		return fmt.Sprintf("punch %d at %d", st.n, st.off)
 	case "truncate":
@@ -88,6 +89,8 @@ func (st step) do(s *Store, want *plainFile) error {
 			want.write(p[:n], st.off)
 		}
 		return err
+	case "frames":
+		return st.replaceFrames(s, want)
 	case "truncate":
 		err := s.Truncate(st.off)
 		if err == nil {
@@ -112,6 +115,42 @@ func (st step) do(s *Store, want *plainFile) error {
 		return c.run()
 	}
 	panic("no step is called " + st.what)
+}
+
+// replaceFrames is a write of whole frames, together, of which only the step's
+// bytes change.
+func (st step) replaceFrames(s *Store, want *plainFile) error {
+	frame, end := int64(s.FrameSize()), min(st.off+st.n, want.size)
+	if st.off >= end {
+		return nil
+	}
+	next := want.clone()
+	next.write(st.bytes()[:end-st.off], st.off)
+	w := s.NewFrameWriter()
+	defer w.Close()
+	plain := func(n int64) []byte {
+		b := make([]byte, min(frame, want.size-n*frame))
+		next.read(b, n*frame)
+		return b
+	}
+	var err error
+	for n := st.off / frame; n*frame < end && err == nil; n++ {
+		err = w.Add(n, plain(n))
+	}
+	if err == nil {
+		err = w.Flush()
+	}
+	for n := st.off / frame; n*frame < end; n++ {
+		b := plain(n)
+		got := make([]byte, len(b))
+		if err != nil { // Any of them may be replaced.
+			if _, err := s.ReadAt(got, n*frame); err != nil || !bytes.Equal(got, b) {
+				continue
+			}
+		}
+		want.write(b, n*frame)
+	}
+	return err
 }
 
 // checkpointNow is Sync by a checkpoint.
@@ -167,6 +206,9 @@ func (m *stepMaker) step() step {
 			break
 		}
 		k -= w.n
+	}
+	if st.what == "frames" {
+		st.n *= 4
 	}
 	return st
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -83,7 +84,8 @@ func (m *served) sync() error {
 	for n := range m.table.dirty.all() {
 		frames = append(frames, n)
 	}
-	err := inParallel(frames, m.writeBack)
+	groups := slices.Collect(slices.Chunk(frames, int(max(backBytes/m.FrameSize, 1))))
+	err := inParallel(groups, m.writeBack)
 	if err == nil {
 		err = m.store.Sync()
 	}
@@ -98,18 +100,25 @@ func (m *served) sync() error {
 	return nil
 }
 
-// writeBack gives frame n to the store. Whoever writes to it from then on faults
-// and makes it dirty again.
-func (m *served) writeBack(buf []byte, n int64) error {
-	p, err := m.takeFrame(buf, n)
-	if err != nil {
+// writeBack gives frames to the store. Whoever writes to them from then on faults
+// and makes them dirty again.
+func (m *served) writeBack(buf []byte, frames []int64) error {
+	w := m.store.NewFrameWriter()
+	defer w.Close()
+	for _, n := range frames {
+		p, err := m.takeFrame(buf, n)
+		if err != nil {
+			return err
+		}
+		off, _ := m.extent(n)
+		if err := w.Add(n, p[:min(m.FrameSize, m.Size-off)]); err != nil {
+			return err
+		}
+	}
+	if err := w.Flush(); err != nil {
 		return err
 	}
-	off, _ := m.extent(n)
-	if err := m.store.WriteFrame(n, p[:min(m.FrameSize, m.Size-off)]); err != nil {
-		return err
-	}
-	m.table.head.stored.Add(1)
+	m.table.head.stored.Add(uint64(len(frames)))
 	return nil
 }
 

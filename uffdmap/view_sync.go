@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -64,21 +65,21 @@ func (v *Viewer) dirtyFrames() []int64 {
 	return frames
 }
 
+// backBytes is how many plain bytes of frames are given to a store together.
+const backBytes = 512 << 10
+
 // writeBackAll writes frames back on all cores, and stops at the first error.
 func (v *Viewer) writeBackAll(frames []int64) error {
-	workers := min(runtime.GOMAXPROCS(0), len(frames))
+	groups := slices.Collect(slices.Chunk(frames, int(max(backBytes>>v.frameShift, 1))))
+	workers := min(runtime.GOMAXPROCS(0), len(groups))
 	errs := make([]error, workers)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
-			for {
-				i := next.Add(1) - 1
-				if i >= int64(len(frames)) {
-					return
-				}
-				if errs[w] = v.writeBackPinned(frames[i]); errs[w] != nil {
-					next.Store(int64(len(frames)))
+			for i := next.Add(1) - 1; i < int64(len(groups)); i = next.Add(1) - 1 {
+				if errs[w] = v.writeBackGroup(groups[i]); errs[w] != nil {
+					next.Store(int64(len(groups)))
 				}
 			}
 		})
@@ -87,40 +88,89 @@ func (v *Viewer) writeBackAll(frames []int64) error {
 	return firstOf(errs)
 }
 
-func (v *Viewer) writeBackPinned(n int64) error {
-	if !v.pinResident(n) {
-		return nil // Evicted meanwhile, and written back for that.
+// writeBackGroup is writeBack for some frames that are not claimed.
+func (v *Viewer) writeBackGroup(frames []int64) error {
+	buf, err := v.scratch.get()
+	if err != nil {
+		return err
 	}
-	defer v.unpin(n, n+1, pinOne)
-	return v.writeBack(n)
+	defer v.scratch.put(buf)
+	w := v.store.NewFrameWriter()
+	defer w.Close()
+	taken := make([]takenFrame, 0, len(frames))
+	for _, n := range frames {
+		if !v.pinResident(n) {
+			continue // Evicted meanwhile, and written back for that.
+		}
+		t, plain := v.takeFrame(buf, n)
+		taken = append(taken, t)
+		if err = w.Add(n, plain); err != nil {
+			break
+		}
+	}
+	if e := w.Flush(); err == nil {
+		err = e
+	}
+	for _, t := range taken {
+		v.wroteBack(t, err)
+		v.unpin(t.n, t.n+1, pinOne)
+	}
+	if err != nil {
+		return fmt.Errorf("write back frames from %d on: %w", frames[0], err)
+	}
+	return nil
 }
 
-// writeBack gives frame n, which is pinned or claimed, to the store, without a
-// commit, and moves its pages from dirty to spilled.
+// writeBack gives frame n, which is claimed, to the store, without a commit, and
+// moves its pages from dirty to spilled.
 func (v *Viewer) writeBack(n int64) error {
 	buf, err := v.scratch.get()
 	if err != nil {
 		return err
 	}
 	defer v.scratch.put(buf)
+	t, plain := v.takeFrame(buf, n)
+	err = v.store.WriteFrame(n, plain)
+	v.wroteBack(t, err)
+	if err != nil {
+		return fmt.Errorf("write back frame %d: %w", n, err)
+	}
+	return nil
+}
+
+// A takenFrame is a frame on its way back to the store.
+type takenFrame struct {
+	n      int64
+	pages  [4]uint64 // those that were dirty
+	edited bool      // nobody tells what its holder still writes
+}
+
+// takeFrame copies frame n, which is pinned or claimed, to buf, and takes its
+// pages out of dirty.
+func (v *Viewer) takeFrame(buf memory, n int64) (t takenFrame, plain []byte) {
 	first, end := v.pagesOf(n)
 	// Taken out before the bytes are read: a write in between is in the bytes,
 	// and reported again.
-	pages := v.dirty.cut(first, end)
-	edited := !v.tracked() && v.frames[n].Load()&editMask != 0
+	t = takenFrame{n: n, pages: v.dirty.cut(first, end)}
+	t.edited = !v.tracked() && v.frames[n].Load()&editMask != 0
 	// A compressor must not see bytes that change under it.
-	plain := buf.b[:min(v.frameSize(), v.size-n<<v.frameShift)]
+	plain = buf.b[:min(v.frameSize(), v.size-n<<v.frameShift)]
 	copy(plain, v.bytesOf(n, 1))
-	if err := v.store.WriteFrame(n, plain); err != nil {
-		v.dirty.paste(first, pages)
-		return fmt.Errorf("write back frame %d: %w", n, err)
+	return t, plain
+}
+
+// wroteBack says that t is in the store, uncommitted, or why it is not.
+func (v *Viewer) wroteBack(t takenFrame, err error) {
+	first, _ := v.pagesOf(t.n)
+	if err != nil {
+		v.dirty.paste(first, t.pages)
+		return
 	}
-	v.spilled.paste(first, pages)
-	if edited {
-		v.dirty.paste(first, pages) // Nobody tells what its holder still writes.
+	v.spilled.paste(first, t.pages)
+	if t.edited {
+		v.dirty.paste(first, t.pages)
 	}
 	v.count.writtenBack.Add(1)
-	return nil
 }
 
 // pagesOf returns the first page of frame n, and the one behind its last.

@@ -1,0 +1,176 @@
+package store
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// gatherBytes is the least room of a FrameWriter: a piece that the file system
+// takes at little more cost than a single frame.
+const gatherBytes = 256 << 10
+
+// A FrameWriter replaces frames that a Sync is to make durable soon. It
+// compresses them one by one and writes them together, which costs much less
+// than to write each. Every goroutine needs one of its own; several of them use
+// several cores.
+//
+// Until Flush some of the frames are as they were, and nobody else may write them.
+type FrameWriter struct {
+	s      *Store
+	buf    *buffer
+	used   int // bytes of buf
+	frames []gathered
+}
+
+// A gathered frame lies compressed in a FrameWriter's buffer, behind the one before.
+type gathered struct {
+	number int64
+	kind   kind
+	plain  int    // bytes
+	stored []byte // room for the header and the payload; none of kindZero
+	entry  entry
+}
+
+// NewFrameWriter makes a FrameWriter; Close gives its memory back.
+func (s *Store) NewFrameWriter() *FrameWriter {
+	return &FrameWriter{s: s, buf: getBuffer(max(gatherBytes, s.frameRoom()))}
+}
+
+// frameRoom is the room in which a frame is compressed.
+func (s *Store) frameRoom() int { return frameHeadLen + s.frameSize + unit }
+
+// Add compresses p, which is FrameSize bytes long, or ends where the store ends
+// if it is the last one, to replace frame n. After an error nothing is known of
+// the frames that were added before.
+func (w *FrameWriter) Add(n int64, p []byte) error {
+	if len(w.buf.b)-w.used < w.s.frameRoom() {
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	waits, err := w.keep(n, p)
+	if waits || err != nil {
+		return err
+	}
+	stored, k, err := w.s.compress(w.buf.b[w.used:w.used+w.s.frameRoom()], p)
+	if err != nil {
+		return fmt.Errorf("compress frame %d: %w", n, err)
+	}
+	end := w.used + int(roundUp(int64(len(stored)), unit))
+	clear(w.buf.b[w.used+len(stored) : end])
+	w.used = end
+	w.frames = append(w.frames, gathered{number: n, kind: k, plain: len(p), stored: stored})
+	return nil
+}
+
+func (w *FrameWriter) keep(n int64, p []byte) (bool, error) {
+	w.s.gate.RLock()
+	defer w.s.gate.RUnlock()
+	return w.s.keepFrame(n, p)
+}
+
+// Flush writes what was added. After an error it is not known which of the
+// frames are replaced.
+func (w *FrameWriter) Flush() error {
+	if len(w.frames) == 0 {
+		return nil
+	}
+	defer func() { w.used, w.frames = 0, w.frames[:0] }()
+	w.s.gate.RLock()
+	defer w.s.gate.RUnlock()
+	if err := w.place(); err != nil {
+		return err
+	}
+	return w.settle(w.write())
+}
+
+// place finds free space for the frames, most often one behind the other. The
+// caller holds gate.
+func (w *FrameWriter) place() error {
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range w.frames {
+		if err := s.checkWholeFrame(f.number, f.plain); err != nil {
+			return err
+		}
+	}
+	if err := s.loadSpace(); err != nil {
+		return err
+	}
+	s.unsynced = true
+	for i := range w.frames {
+		f := &w.frames[i]
+		if f.kind == kindZero {
+			f.entry = entry{info: uint64(kindZero) << 32}
+			continue
+		}
+		off := s.take(roundUp(int64(len(f.stored)), unit))
+		sum := putFrameHead(f.stored, s.idSum, f.kind, f.number, s.gen+1)
+		f.entry = newEntry(off, len(f.stored)-frameHeadLen, f.kind, f.plain, sum)
+	}
+	return nil
+}
+
+// write writes the frames to their places, those side by side at once, and has
+// the disk begin with them.
+func (w *FrameWriter) write() error {
+	var run extent
+	from := 0 // where the bytes of run begin in the buffer
+	for _, f := range w.frames {
+		if f.kind == kindZero {
+			continue
+		}
+		e := f.entry.extent()
+		if run.len > 0 && e.off != run.end() {
+			if err := w.writeRun(from, run); err != nil {
+				return err
+			}
+			from, run = from+int(run.len), extent{}
+		}
+		if run.len == 0 {
+			run.off = e.off
+		}
+		run.len += e.len
+	}
+	return w.writeRun(from, run)
+}
+
+// writeRun writes the bytes from offset from of the buffer on to e.
+func (w *FrameWriter) writeRun(from int, e extent) error {
+	if _, err := w.s.d.WriteAt(w.buf.b[from:from+int(e.len)], e.off); err != nil {
+		return err
+	}
+	if w.s.f != nil && e.len >= gatherBytes/2 {
+		// Where this fails the Sync does the work.
+		_ = unix.SyncFileRange(int(w.s.f.Fd()), e.off, e.len, unix.SYNC_FILE_RANGE_WRITE)
+	}
+	return nil
+}
+
+// settle makes the frames those of the store, or gives their places back after
+// an error. The caller holds gate.
+func (w *FrameWriter) settle(err error) error {
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range w.frames {
+		if err == nil {
+			err = s.setEntry(f.number, f.entry)
+		}
+		switch {
+		case err == nil:
+			s.drop(f.number)
+			if f.number == 0 {
+				s.inline = inlineFrame{}
+			}
+		case f.entry.onDisk():
+			s.freeNow(f.entry.extent())
+		}
+	}
+	return err
+}
+
+// Close gives the memory back, and forgets what was not flushed.
+func (w *FrameWriter) Close() { putBuffer(w.buf) }
