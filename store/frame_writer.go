@@ -34,17 +34,17 @@ type gathered struct {
 
 // NewFrameWriter makes a FrameWriter; Close gives its memory back.
 func (s *Store) NewFrameWriter() *FrameWriter {
-	return &FrameWriter{s: s, buf: getBuffer(max(gatherBytes, s.frameRoom()))}
+	return &FrameWriter{s: s, buf: getBuffer(max(gatherBytes, s.encodeRoom()))}
 }
 
-// frameRoom is the room in which a frame is compressed.
-func (s *Store) frameRoom() int { return frameHeadLen + s.frameSize + unit }
+// encodeRoom is the room in which a frame is compressed.
+func (s *Store) encodeRoom() int { return frameHeadLen + s.frameSize + unit }
 
 // Add compresses p, which is FrameSize bytes long, or ends where the store ends
 // if it is the last one, to replace frame n. After an error nothing is known of
 // the frames that were added before.
 func (w *FrameWriter) Add(n int64, p []byte) error {
-	if len(w.buf.b)-w.used < w.s.frameRoom() {
+	if len(w.buf.b)-w.used < w.s.encodeRoom() {
 		if err := w.Flush(); err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (w *FrameWriter) Add(n int64, p []byte) error {
 	if waits || err != nil {
 		return err
 	}
-	stored, k, err := w.s.compress(w.buf.b[w.used:w.used+w.s.frameRoom()], p)
+	stored, k, err := w.s.compress(w.buf.b[w.used:w.used+w.s.encodeRoom()], p)
 	if err != nil {
 		return fmt.Errorf("compress frame %d: %w", n, err)
 	}
