@@ -70,7 +70,11 @@ const backBytes = 512 << 10
 
 // writeBackAll writes frames back on all cores, and stops at the first error.
 func (v *Viewer) writeBackAll(frames []int64) error {
-	groups := slices.Collect(slices.Chunk(frames, int(max(backBytes>>v.frameShift, 1))))
+	together := int64(backBytes)
+	if v.limit > 0 { // They are held meanwhile, and others need room.
+		together = min(together, v.limit/16)
+	}
+	groups := slices.Collect(slices.Chunk(frames, int(max(together>>v.frameShift, 1))))
 	workers := min(runtime.GOMAXPROCS(0), len(groups))
 	errs := make([]error, workers)
 	var next atomic.Int64
