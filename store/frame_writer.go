@@ -37,6 +37,19 @@ func (s *Store) NewFrameWriter() *FrameWriter {
 	return &FrameWriter{s: s, buf: getBuffer(max(gatherBytes, s.encodeRoom()))}
 }
 
+// ExpectWrites does what the first write would do otherwise: it finds the free space
+// by a walk over the index.
+func (s *Store) ExpectWrites() error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	return s.loadSpace()
+}
+
 // encodeRoom is the room in which a frame is compressed.
 func (s *Store) encodeRoom() int { return frameHeadLen + s.frameSize + unit }
 

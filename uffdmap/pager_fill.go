@@ -131,9 +131,7 @@ func (m *served) load(buf []byte, n int64, write bool) error {
 		// The writer goes on at once, without a second fault.
 		m.lifting.RLock()
 		defer m.lifting.RUnlock()
-		m.save(n)
-		m.table.dirty.set(n)
-		m.table.written.set(n)
+		m.admitWrite(n)
 		return m.install(buf[:length], off, 0)
 	}
 	return m.install(buf[:length], off, m.protection())

@@ -89,6 +89,8 @@ type served struct {
 	syncing sync.Mutex   // one write-back at a time
 	unclean bool         // the last write-back failed; guarded by syncing
 
+	expect sync.Once // by the first write
+
 	locks *lockSet // of frames: their presence, their protection, their bits
 
 	lifting   sync.RWMutex        // held for reading by who lets a write through; guards what follows

@@ -20,11 +20,30 @@ func (m *served) lift(page int64) {
 	defer m.locks.unlock(n)
 	m.lifting.RLock()
 	defer m.lifting.RUnlock()
-	m.save(n)
 	m.table.head.writes.Add(1)
+	m.admitWrite(n)
+	m.setProtected(n, false)
+}
+
+// admitWrite notes that frame n, which nobody can write yet, is about to be
+// written. The caller holds lifting and the frame's lock.
+func (m *served) admitWrite(n int64) {
+	m.save(n)
 	m.table.dirty.set(n)
 	m.table.written.set(n)
-	m.setProtected(n, false)
+	m.expect.Do(func() {
+		if m.store != nil {
+			go m.expectWrites()
+		}
+	})
+}
+
+// expectWrites makes the store ready for the next write-back.
+func (m *served) expectWrites() {
+	if m.enter() {
+		defer m.leave()
+		m.store.ExpectWrites() // A write-back meets its error again.
+	}
 }
 
 // setProtected protects the present pages of frame n, or lifts that.

@@ -50,6 +50,7 @@ type Viewer struct {
 
 	resident atomic.Int64 // bytes of frames in memory or on their way into it
 	evictor  viewEvictor
+	expect   sync.Once // by the first who may write
 
 	syncing sync.Mutex   // one Sync at a time; taken after life
 	life    sync.RWMutex // held shared by every call, alone by Close; guards closed

@@ -66,6 +66,7 @@ func (v *Viewer) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer v.leave()
+	v.expectSync()
 	switch {
 	case !v.editable:
 		return 0, fmt.Errorf("write %s: %w", v.path, ErrReadOnly)

@@ -54,6 +54,7 @@ func (v *Viewer) span(act string, off, n int64, pin uint64) (*Span, error) {
 	}
 	if pin == editOne {
 		v.noteEdit(off, n)
+		v.expectSync()
 	}
 	v.spans.Add(2)
 	return &Span{v: v, b: v.mem.b[off : off+n : off+n], first: first, end: end, pin: pin}, nil

@@ -49,6 +49,21 @@ func (v *Viewer) sync() error {
 	return nil
 }
 
+// expectSync makes the store ready for a Sync, in the background and once.
+func (v *Viewer) expectSync() {
+	if v.store == nil {
+		return
+	}
+	v.expect.Do(func() {
+		go func() {
+			if v.enter() == nil {
+				defer v.leave()
+				v.store.ExpectWrites() // The Sync meets its error again.
+			}
+		}()
+	})
+}
+
 // dirtyFrames lists the frames with a page in dirty, in order.
 func (v *Viewer) dirtyFrames() []int64 {
 	var frames []int64
