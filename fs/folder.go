@@ -123,6 +123,7 @@ func (m *mount) list(dir place) ([]name, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.probeAll(dir, backing)
 	for _, n := range backing {
 		if m.show(dir, &n) {
 			names = append(names, n)
@@ -131,12 +132,17 @@ func (m *mount) list(dir place) ([]name, error) {
 	return names, nil
 }
 
+// mayBeStore tells whether n can show a store, by its name and type.
+func (n *name) mayBeStore() bool {
+	_, ok := stripped(n.backing)
+	return n.mode == unix.S_IFREG && (ok || isLong(n.backing))
+}
+
 // show sets n.shown and n.store for a name of the backing folder dir. It is false
 // when that is gone.
 func (m *mount) show(dir place, n *name) bool {
 	n.shown = n.backing
-	strip, ok := stripped(n.backing)
-	if n.mode != unix.S_IFREG || !ok && !isLong(n.backing) {
+	if !n.mayBeStore() {
 		return true
 	}
 	e := entry{backing: n.backing}
@@ -149,7 +155,8 @@ func (m *mount) show(dir place, n *name) bool {
 		return true
 	}
 	if !m.asItself(dir, &e) {
-		n.shown, n.store = strip, true
+		n.shown, _ = stripped(n.backing)
+		n.store = true
 	}
 	return true
 }

@@ -14,6 +14,8 @@ import (
 // probes remembers which backing files are stores and how large their plain
 // content is, so that listing a folder again opens none of them.
 type probes struct {
+	ahead int // files that probeAll has open at once
+
 	mu       sync.Mutex // guards new and old
 	new, old map[inode]probed
 }
@@ -90,6 +92,68 @@ func (m *mount) probe(dir place, e *entry) {
 		m.probes.set(&e.st, p)
 	}
 	e.store, e.size = p.store, p.size
+}
+
+// probedAhead is how many files are open at once to have their beginnings read, if
+// there are descriptors enough.
+const probedAhead = 64
+
+// headRead is how much of a file is read with its first block, in bytes: where a
+// store is small, all of it.
+const headRead = 16 << 10
+
+// probeAll probes what names in dir may be stores, so that the disk has many of
+// them to read at once. What fails is left to probe.
+func (m *mount) probeAll(dir place, names []name) {
+	var reading []probing
+	finish := func() {
+		for i := range reading {
+			p := &reading[i]
+			m.probes.set(&p.st, m.probeFile(p.file))
+			p.file.Close()
+		}
+		reading = reading[:0]
+	}
+	for i := range names {
+		if !names[i].mayBeStore() {
+			continue
+		}
+		if p, ok := m.beginProbe(dir, names[i].backing); ok {
+			reading = append(reading, p)
+		}
+		if len(reading) >= m.probes.ahead {
+			finish()
+		}
+	}
+	finish()
+}
+
+// A probing is a file whose beginning the disk is reading, and its state before.
+type probing struct {
+	file *os.File
+	st   unix.Stat_t
+}
+
+// beginProbe begins to read a file unless it is known, or open.
+func (m *mount) beginProbe(dir place, backing string) (probing, bool) {
+	e := entry{backing: backing}
+	if m.statAt(dir, &e) != nil {
+		return probing{}, false
+	}
+	if f := m.files.find(inodeOf(&e.st)); f != nil {
+		m.files.release(f)
+		return probing{}, false
+	}
+	if _, ok := m.probes.get(&e.st); ok {
+		return probing{}, false
+	}
+	fd, err := openNoAtime(dir.fd, backing)
+	if err != nil {
+		return probing{}, false
+	}
+	// Where this is refused the file is read when its turn comes.
+	unix.Fadvise(fd, 0, headRead, unix.FADV_WILLNEED)
+	return probing{os.NewFile(uintptr(fd), backing), e.st}, true
 }
 
 // sizeOf is the plain size of the store f, which is not open and whose backing
