@@ -75,7 +75,7 @@ func turns(b *testing.B, do func(f *os.File) map[string]float64) {
 				values[unit][m.name] = append(values[unit][m.name], v)
 			}
 			f.Close()
-			d.umountNow()
+			d.umount()
 		}
 	}
 	b.ReportMetric(0, "ns/op")
@@ -85,12 +85,6 @@ func turns(b *testing.B, do func(f *os.File) map[string]float64) {
 		b.ReportMetric(l, "lazyfs-"+unit)
 		b.ReportMetric(l/c, "times-"+unit)
 	}
-}
-
-// umountNow unmounts; a request of the last reader may still be under way.
-func (d *daemon) umountNow() {
-	until(d.t, "umount", func() bool { return unix.Unmount(d.dir, 0) == nil })
-	d.wait()
 }
 
 func median(v []float64) float64 {

@@ -11,6 +11,10 @@ import (
 // unmountGrace is how long Unmount waits for those who have files open.
 const unmountGrace = 3 * time.Second
 
+// unmountTries is how long Unmount tries before it takes a mount out of sight: df(1),
+// or somebody who reads links in /proc, uses it for a moment only.
+const unmountTries = 100 * time.Millisecond
+
 // finish closes all stores once no more requests are served.
 func (s *Server) finish() {
 	<-s.ended
@@ -27,9 +31,10 @@ func (s *Server) Wait() error {
 	return s.err
 }
 
-// Unmount ends the mount and returns what Wait does. When files are open it takes the mount out of sight, waits a few seconds for
-// them to be closed, and then lets their further use fail. A mount that can't be
-// taken away ends like that, too: it stays in sight, and all its use fails.
+// Unmount ends the mount and returns what Wait does. When files are open it takes the
+// mount out of sight, waits a few seconds for them to be closed, and then lets their
+// further use fail. A mount that can't be taken away ends like that, too: it stays in
+// sight, and all its use fails.
 func (s *Server) Unmount() error {
 	s.unmounting.Lock()
 	defer s.unmounting.Unlock()
@@ -39,6 +44,9 @@ func (s *Server) Unmount() error {
 	default:
 	}
 	err := s.unmount(false)
+	for begin := time.Now(); err != nil && time.Since(begin) < unmountTries; err = s.unmount(false) {
+		time.Sleep(2 * time.Millisecond)
+	}
 	if err != nil {
 		if err = s.unmount(true); err == nil {
 			s.m.log.Printf("%s: files are in use: the mount is detached", s.dir)

@@ -61,8 +61,11 @@ func newRecord(m mountPoint, source string, writable bool) (*record, error) {
 	return nil, fmt.Errorf("make the mount's record: %w", first)
 }
 
-// createRecord makes and locks the file of a record. One that exists already is
-// left over from a mount that had the same device number.
+// replaced ends the name of a record whose device number a newer mount has got.
+const replaced = ".replaced"
+
+// createRecord makes and locks the file of a record. One that exists already is of
+// a mount that had the same device number, and whose daemon may live yet.
 func createRecord(folder, device string) (*os.File, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
@@ -76,7 +79,7 @@ func createRecord(folder, device string) (*os.File, error) {
 		return nil, fmt.Errorf("%s: is not a folder of this user", folder)
 	}
 	path := filepath.Join(folder, device)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(path, path+replaced); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -113,16 +116,17 @@ func (r *record) end(result error) {
 	r.remove()
 }
 
-// remove removes the record's name, unless a newer mount has taken the device
-// number, and with it the name.
+// remove removes the record's name, which is another one when a newer mount has
+// got the device number.
 func (r *record) remove() {
-	path := r.file.Name()
 	mine, err := r.file.Stat()
 	if err != nil {
 		return
 	}
-	if now, err := os.Lstat(path); err == nil && os.SameFile(mine, now) {
-		_ = os.Remove(path) // what remains is replaced by the next mount
+	for _, path := range []string{r.file.Name(), r.file.Name() + replaced} {
+		if now, err := os.Lstat(path); err == nil && os.SameFile(mine, now) {
+			_ = os.Remove(path) // what remains is replaced by the next mount
+		}
 	}
 }
 

@@ -77,8 +77,9 @@ func TestRecordReplaced(t *testing.T) {
 	}
 	defer f.Close()
 	r.end(nil)
-	if _, err := os.Lstat(f.Name()); err != nil {
-		t.Errorf("the newer record is gone: %v", err)
+	names, err := os.ReadDir(filepath.Dir(f.Name()))
+	if err != nil || len(names) != 1 || names[0].Name() != "0:1" {
+		t.Errorf("when the older daemon has ended there are %v, %v, want the newer record alone", names, err)
 	}
 }
 

@@ -34,6 +34,7 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	awaitLeaving(ctx, source)
 	server, err := fs.Mount(source, real, m.fsOptions(logger))
 	if err != nil {
 		return err

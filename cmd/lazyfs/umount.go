@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -77,11 +78,15 @@ func (r *record) outcome(dir string) error {
 	return nil
 }
 
-// unmount removes the mount from dir, as root or with the help of fusermount3.
+// passing is how long unmount tries again while a mount is busy: df(1), or somebody
+// who reads links in /proc, uses it for a moment only.
+const passing = 300 * time.Millisecond
+
+// unmount removes the mount from dir.
 func unmount(dir string) error {
-	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
-	if err == unix.EPERM {
-		err = fusermount(dir)
+	err := tryUnmount(dir)
+	for begin := time.Now(); errors.Is(err, unix.EBUSY) && time.Since(begin) < passing; err = tryUnmount(dir) {
+		time.Sleep(2 * time.Millisecond)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		if users := mountUsers(dir); len(users) > 0 {
@@ -93,6 +98,15 @@ func unmount(dir string) error {
 		return fmt.Errorf("%s: unmount: %w", dir, err)
 	}
 	return nil
+}
+
+// tryUnmount removes the mount as root or with the help of fusermount3.
+func tryUnmount(dir string) error {
+	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+	if err == unix.EPERM {
+		return fusermount(dir)
+	}
+	return err
 }
 
 // fusermount unmounts what an ordinary user has mounted.

@@ -1,0 +1,176 @@
+package fs_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Whatever was written and closed is in a sound store once the daemon has ended by
+// umount or SIGTERM.
+func TestEndKeepsAll(t *testing.T) {
+	for _, end := range []struct {
+		name string
+		do   func(*daemon)
+	}{{"umount", (*daemon).umount}, {"SIGTERM", (*daemon).terminate}} {
+		t.Run(end.name, func(t *testing.T) {
+			back := t.TempDir()
+			d := mountRW(t, back)
+			for i := range 50 {
+				write(t, d.path(fmt.Sprint(i)), text(uint64(i), i*3000))
+			}
+			end.do(d)
+			for i := range 50 {
+				got := unpack(t, filepath.Join(back, fmt.Sprintf("%d.lazy", i)))
+				if !bytes.Equal(got, text(uint64(i), i*3000)) {
+					t.Errorf("file %d is not as it was written", i)
+				}
+			}
+			if list := names(t, back); len(list) != 50 {
+				t.Errorf("%d files left behind, want 50", len(list))
+			}
+		})
+	}
+}
+
+// SIGTERM ends the daemon within seconds although files are open, and what was
+// written to them is kept.
+func TestTerminateBusy(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	d.terminate()
+	if got := unpack(t, filepath.Join(back, "open.lazy")); !bytes.Equal(got, text(1, 100_000)) {
+		t.Error("what was written to the open file is lost")
+	}
+	if _, err := f.WriteAt([]byte("x"), 0); err == nil {
+		t.Error("a write after the end is acknowledged")
+	}
+}
+
+// A mount that can't be taken away, as it is not where it was made, ends all the
+// same: what was written is kept, and the daemon says what stayed.
+func TestTerminateMoved(t *testing.T) {
+	back, base := t.TempDir(), t.TempDir()
+	if err := unix.Mount("tmpfs", base, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(base, unix.MNT_DETACH) })
+	// Out of a shared mount nothing can be moved.
+	if err := unix.Mount("", base, "", unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	here, there := filepath.Join(base, "here"), filepath.Join(base, "there")
+	for _, dir := range []string{here, there} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := start(t, mountSpec{Source: back, Dir: here, Writable: true})
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(here, there, "", unix.MS_MOVE, ""); err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	if err := <-d.done; err == nil {
+		t.Error("the daemon ends as if all were well")
+	}
+	if got := unpack(t, filepath.Join(back, "f.lazy")); !bytes.Equal(got, text(1, 100_000)) {
+		t.Error("what was written is lost")
+	}
+	if !strings.Contains(d.log.String(), "unmount "+here) {
+		t.Errorf("the daemon does not say what stayed: %q", d.log)
+	}
+}
+
+// A mount that is taken away lazily works on for who has a file of it open. When
+// that is closed the daemon ends, and everything is kept.
+func TestLazyUnmount(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Unmount(d.dir, 0); err != unix.EBUSY {
+		t.Errorf("umount of a mount in use: %v, want %v", err, unix.EBUSY)
+	}
+	if err := unix.Unmount(d.dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, d.dir); len(got) != 0 {
+		t.Errorf("the mount is there still, with %q", got)
+	}
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Error(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+	got := make([]byte, 100_000)
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, text(1, 100_000)) {
+		t.Errorf("read differs at %#x, %v", firstDiff(got, text(1, 100_000)), err)
+	}
+	if _, err := f.WriteAt([]byte("last"), 5000); err != nil {
+		t.Error(err)
+	}
+	f.Close()
+	d.wait()
+	want := text(1, 100_000)
+	copy(want[5000:], "last")
+	if got := unpack(t, filepath.Join(back, "f.lazy")); !bytes.Equal(got, want) {
+		t.Error("what was written is lost")
+	}
+}
+
+// Whoever uses a mount only for a moment, as df(1) does, is no reason to detach it.
+func TestTerminatePassing(t *testing.T) {
+	for range 10 {
+		d := mountRO(t, t.TempDir())
+		stop := make(chan struct{})
+		var group sync.WaitGroup
+		group.Go(func() {
+			var st unix.Statfs_t
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					for range 10 {
+						unix.Statfs(d.dir, &st)
+					}
+					time.Sleep(20 * time.Microsecond)
+				}
+			}
+		})
+		d.terminate()
+		close(stop)
+		group.Wait()
+		if d.log.String() != "" {
+			t.Errorf("the daemon says %q", d.log)
+		}
+	}
+}

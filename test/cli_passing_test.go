@@ -1,0 +1,93 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Whoever uses a mount for a moment only, as df(1) does, does not keep it from being
+// unmounted, however often that happens.
+func TestUmountPassing(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/x", []byte("x"))
+	for range 10 {
+		mountStore(t, dir, "stores", "mnt")
+		stop := make(chan struct{})
+		var group sync.WaitGroup
+		group.Go(func() {
+			var st unix.Statfs_t
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					unix.Statfs(dir+"/mnt", &st)
+					time.Sleep(20 * time.Microsecond)
+				}
+			}
+		})
+		must(t, dir, "umount", "mnt")
+		close(stop)
+		group.Wait()
+	}
+}
+
+// umount(8) does not wait for the daemon, which may have to write for a while. A mount
+// made right afterwards waits for that: it shows what was written, and its files can
+// be written to at once.
+func TestMountAfterUmount8(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "--rw", "stores", "mnt")
+	write(t, dir+"/mnt/x", []byte("x"))
+	old := daemonOf(t, dir+"/mnt")
+	if err := unix.Kill(old, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(old, unix.SIGCONT)
+	if err := unix.Unmount(dir+"/mnt", 0); err != nil {
+		t.Fatal(err)
+	}
+	// Another folder is none of its business.
+	write(t, dir+"/others/README", nil)
+	mountStore(t, dir, "--rw", "others", "mnt2")
+	must(t, dir, "umount", "mnt2")
+
+	// By another name it is the same folder.
+	if err := os.Symlink("stores", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(binary, "mount", "--rw", "--quiet", "link", "mnt")
+	c.Dir = dir
+	ready := make(chan error, 1)
+	go func() {
+		out, err := c.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		ready <- err
+	}()
+	select {
+	case err := <-ready:
+		t.Errorf("while the old daemon holds its stores, mount ends: %v", err)
+		ready <- err
+	case <-time.After(200 * time.Millisecond): // as good a chance to be too early as any
+	}
+	if err := unix.Kill(old, unix.SIGCONT); err != nil {
+		t.Error(err)
+	}
+	if err := <-ready; err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, dir+"/mnt/x"); string(got) != "x" {
+		t.Errorf("the new mount shows %q", got)
+	}
+	write(t, dir+"/mnt/x", []byte("new"))
+	must(t, dir, "umount", "mnt")
+}
