@@ -175,6 +175,7 @@ func (w *FrameWriter) settle(err error) error {
 		switch {
 		case err == nil:
 			s.drop(f.number)
+			s.changes = true
 			if f.number == 0 {
 				s.inline = inlineFrame{}
 			}
