@@ -47,7 +47,7 @@ func killedBody(args []string) error {
 	if !bytes.Equal(m.Bytes(), data) {
 		return errors.New("memory differs from what was written")
 	}
-	fmt.Printf("the slowest touch took %v, %+v\n", slowest, m.Stats())
+	fmt.Printf("the slowest touch %v, %+v\n", slowest, m.Stats())
 	if err := os.WriteFile(args[1], data, 0o600); err != nil {
 		return err
 	}
@@ -56,12 +56,12 @@ func killedBody(args []string) error {
 
 // readAndWrite checks and changes bytes of m until end, each goroutine its own
 // part of every frame, and calls Sync, Prefetch and Protect in between. It returns
-// how long the slowest touch took.
-func readAndWrite(m *Mapping, data []byte, end time.Time) (slowest time.Duration, err error) {
+// how long the slowest touch took under each pager.
+func readAndWrite(m *Mapping, data []byte, end time.Time) (slowest slowestTouches, err error) {
 	const writers = 4
 	const part = 512
 	var errs [writers + 1]error
-	var times [writers]time.Duration
+	var times [writers]slowestTouches
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
@@ -78,7 +78,7 @@ func readAndWrite(m *Mapping, data []byte, end time.Time) (slowest time.Duration
 					want[r.IntN(part)]++
 					copy(got, want)
 				}
-				times[w] = max(times[w], time.Since(begin))
+				times[w].add(m.table.head.takeovers.Load(), time.Since(begin))
 			}
 		})
 	}
@@ -90,7 +90,29 @@ func readAndWrite(m *Mapping, data []byte, end time.Time) (slowest time.Duration
 		}
 	})
 	all.Wait()
-	return slices.Max(times[:]), errors.Join(errs[:]...)
+	for _, t := range times {
+		for pager, d := range t {
+			slowest.add(uint64(pager), d)
+		}
+	}
+	return slowest, errors.Join(errs[:]...)
+}
+
+// slowestTouches are the longest times that touches took, by the number of the
+// pager that was there at their end.
+type slowestTouches []time.Duration
+
+func (s *slowestTouches) add(pager uint64, d time.Duration) {
+	for uint64(len(*s)) <= pager {
+		*s = append(*s, 0)
+	}
+	(*s)[pager] = max((*s)[pager], d)
+}
+
+func (s slowestTouches) String() string {
+	sorted := slices.Sorted(slices.Values(s))
+	at := func(percent int) time.Duration { return sorted[(len(sorted)-1)*percent/100] }
+	return fmt.Sprintf("under each of %d pagers took %v in the middle, %v in 9 of 10, %v at most", len(s), at(50), at(90), at(100))
 }
 
 // A disturbance does something to helpers of program pid until end, and returns
