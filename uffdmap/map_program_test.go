@@ -90,7 +90,7 @@ func pendingBody(args []string) error {
 	for i := range 6 {
 		go func() { m.Bytes()[(2*i+1)<<14]++ }()
 	}
-	if err := await("faults", func() bool { return m.Stats().Faults >= 3 }); err != nil {
+	if err := await("faults", func() bool { return m.Stats().Faults >= 2 }); err != nil {
 		return err
 	}
 	fmt.Println("waiting")

@@ -87,7 +87,7 @@ func (pl *pool) queueLoads(m *served, faults []fault) {
 	pl.queued.Store(int32(len(pl.queue)))
 }
 
-// startLoad begins to load the oldest touch of the queue, for a worker that does
+// startLoad begins to load the next touch of the queue, for a worker that does
 // not load yet. One worker never loads, so that a write to a protected frame
 // never waits for a store: then, or with nothing to load, it says false.
 func (pl *pool) startLoad() (touch, bool) {
@@ -103,11 +103,12 @@ func (pl *pool) startLoad() (touch, bool) {
 	return t, ok
 }
 
-// nextLoad ends a load and begins that of the oldest touch in the queue, if
+// nextLoad ends the load done and begins that of the next touch in the queue, if
 // there is one.
-func (pl *pool) nextLoad() (touch, bool) {
+func (pl *pool) nextLoad(done touch) (touch, bool) {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
+	done.m.loading--
 	t, ok := pl.pop()
 	if !ok {
 		pl.loading--
@@ -115,13 +116,17 @@ func (pl *pool) nextLoad() (touch, bool) {
 	return t, ok
 }
 
-// pop takes the oldest touch of the queue. The caller holds mu.
+// pop takes the oldest touch of the queue whose mapping leaves a loading worker to
+// others: its store may be stuck. The caller holds mu.
 func (pl *pool) pop() (touch, bool) {
-	if len(pl.queue) == 0 {
+	share := len(pl.workers) - 2
+	i := slices.IndexFunc(pl.queue, func(t touch) bool { return t.m.loading < share })
+	if i < 0 {
 		return touch{}, false
 	}
-	t := pl.queue[0]
-	pl.queue = pl.queue[:copy(pl.queue, pl.queue[1:])]
+	t := pl.queue[i]
+	t.m.loading++
+	pl.queue = slices.Delete(pl.queue, i, i+1)
 	pl.queued.Store(int32(len(pl.queue)))
 	return t, true
 }

@@ -80,6 +80,8 @@ type served struct {
 	table  *table
 	pool   *pool
 
+	loading int // touches that are being answered from the source; guarded by pool.mu
+
 	source store.Source
 	store  *store.Store // the same when Writable, otherwise nil
 	broken error        // why there is no source

@@ -111,7 +111,7 @@ func (w *worker) answer(m *served) {
 
 // load answers what is in the queue, with the help of others where that is much.
 func (w *worker) load() {
-	for t, ok := w.pool.startLoad(); ok; t, ok = w.pool.nextLoad() {
+	for t, ok := w.pool.startLoad(); ok; t, ok = w.pool.nextLoad(t) {
 		if w.pool.queued.Load() > 0 {
 			w.pool.callHelp()
 		}
