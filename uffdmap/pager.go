@@ -61,6 +61,7 @@ func (p *pager) succeed(held map[int32]holding) error {
 			return err // Only for want of memory or descriptors.
 		}
 		m.table.head.takeovers.Add(1)
+		go m.findResident()
 		p.add(m)
 	}
 	go p.watchProgram()

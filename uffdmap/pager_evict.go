@@ -31,6 +31,23 @@ func (m *served) broughtIn(first, end int64) {
 	}
 }
 
+// findResident makes the frames known that a pager which died had brought in, in the
+// order in which they lie.
+func (m *served) findResident() {
+	if m.Limit == 0 || !m.enter() {
+		return
+	}
+	defer m.leave()
+	for n := int64(0); n < m.frames(); n++ {
+		data, err := unix.Seek(m.memory, n*m.FrameSize, unix.SEEK_DATA)
+		if err != nil {
+			return // Nothing up to the end.
+		}
+		n = data / m.FrameSize
+		m.broughtIn(n, n+1)
+	}
+}
+
 // next says which frame to evict next. Where it is known of none, it goes round the
 // mapping: a pager that died may have brought in frames. The caller holds mu.
 func (e *evictor) next(memory int, frameSize int64) (n int64, proven, ok bool) {

@@ -1,0 +1,53 @@
+package uffdmap
+
+import (
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// The limit holds after a succession, and the frames that the dead pager has
+// brought in leave before those that its successor brings in: none of these leaves
+// while there is an older one.
+func TestMapLimitAfterKill(t *testing.T) {
+	const frame, limit = 16 << 10, 64
+	data := content(512*frame, 71)
+	m := mustMap(t, pack(t, data, store.CreateOptions{}), Options{Private: true, MemoryLimit: limit * frame})
+	same(t, "first half", m.Bytes()[:256*frame], data[:256*frame])
+	old := helper(os.Getpid(), rolePager)
+	must(t, "kill", unix.Kill(old, unix.SIGKILL))
+	must(t, "protect, by a successor", m.Protect())
+	before := m.Stats().Evicted
+	for n := range limit / 2 {
+		at := (256 + 7*n) * frame // Not in sequence, which would bring in others.
+		if m.Bytes()[at] != data[at] {
+			t.Fatalf("byte %#x is wrong", at)
+		}
+	}
+	s := m.Stats()
+	if most := int64(limit*frame + 4*maxRun); s.Resident > most {
+		t.Errorf("%d bytes are resident, want at most %d", s.Resident, most)
+	}
+	if s.Evicted == before {
+		t.Error("nothing was evicted after the succession")
+	}
+	for n := range limit / 2 {
+		if at := (256 + 7*n) * frame; !resident(m, int64(at)) {
+			t.Errorf("frame %d left before older ones", at/frame)
+		}
+	}
+	must(t, "close", m.Close())
+}
+
+// resident says that the page at off is in memory.
+func resident(m *Mapping, off int64) bool {
+	for r := range m.Resident() {
+		if r.Off <= off && off < r.End() {
+			return true
+		}
+	}
+	return false
+}
