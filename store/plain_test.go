@@ -101,6 +101,9 @@ func (p *plainFile) diff(s *Store) string {
 			if _, err := s.ReadAt(got, r.Off); err != nil {
 				return fmt.Sprintf("read %d bytes at %#x: %v", len(got), r.Off, err)
 			}
+			if fault := framesDiffer(s, r.Off, got); fault != "" {
+				return fault
+			}
 			for len(got) > 0 {
 				n := min(PageSize, len(got))
 				if want := p.page(r.Off / PageSize)[:n]; !bytes.Equal(got[:n], want) {
@@ -108,6 +111,31 @@ func (p *plainFile) diff(s *Store) string {
 				}
 				got, r = got[n:], Range{r.Off + int64(n), r.Len - int64(n)}
 			}
+		}
+	}
+	return ""
+}
+
+// framesDiffer says how ReadFrames differs from want, what ReadAt has read at off,
+// for its whole frames.
+func framesDiffer(s *Store, off int64, want []byte) string {
+	frame := s.FrameSize()
+	count := len(want) / frame
+	if off%int64(frame) != 0 || count == 0 {
+		return ""
+	}
+	got := bytes.Repeat([]byte{0xee}, count*frame)
+	done, zeros, err := s.ReadFrames(off/int64(frame), got)
+	if done != count || err != nil {
+		return fmt.Sprintf("read %d frames at %#x: %d, %v", count, off, done, err)
+	}
+	for i := range count {
+		part := got[i*frame : (i+1)*frame]
+		if zeros>>i&1 != 0 {
+			clear(part)
+		}
+		if !bytes.Equal(part, want[i*frame:(i+1)*frame]) {
+			return fmt.Sprintf("frame %d at %#x differs between ReadFrames and ReadAt", i, off)
 		}
 	}
 	return ""

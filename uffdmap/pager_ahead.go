@@ -13,7 +13,7 @@ const (
 	// maxRun bounds what is installed at once, in bytes: large enough that a
 	// reader who has caught up does not wait often, small enough that it does
 	// not wait long.
-	maxRun = 128 << 10
+	maxRun = 256 << 10
 
 	// maxAheadTime bounds the time that a worker spends on frames nobody has
 	// touched yet.

@@ -3,6 +3,7 @@ package uffdmap
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"time"
 
@@ -86,38 +87,67 @@ func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
 // maxRun holds and as are absent and free. It returns the frame behind the last
 // one, and why that one could not be read.
 func (m *served) fillRun(buf []byte, n, end int64) (next int64, err error) {
-	end = min(end, n+max(1, maxRun/m.FrameSize), m.frames())
-	locked := n
-	defer func() {
-		for i := n; i < locked; i++ {
-			m.locks.unlock(i)
-		}
-	}()
-	off, length := n*m.FrameSize, int64(0)
-	begin := time.Now()
-	for next = n; next < end && time.Since(begin) < maxAheadTime; next++ {
-		// Waiting for a second lock could be for ever.
-		if !m.locks.tryLock(next) {
-			break
-		}
-		locked++
-		at, more := m.extent(next)
-		if m.complete(at, more) {
-			break
-		}
-		if err = m.read(buf[length:], next); err != nil {
-			break
-		}
-		length += more
+	end = min(end, n+min(max(1, maxRun/m.FrameSize), maxReadRun), m.frames())
+	// Waiting for a second lock could be for ever.
+	locked := m.locks.tryLockRun(n, end)
+	defer m.locks.unlockRun(n, locked)
+	if end = m.absentRun(n, locked); end == n {
+		return n, nil
 	}
-	if next > n {
-		m.table.head.ahead.Add(uint64(next - n - 1))
-		if err := m.install(buf[:length], off, m.protection()); err != nil {
-			return n, err
-		}
-		m.broughtIn(n, next)
+	done, err := m.readRun(buf[:(end-n)*m.FrameSize], n)
+	if next = n + done; next == n {
+		return n, err
 	}
+	m.table.head.ahead.Add(uint64(done - 1))
+	off, _ := m.extent(n)
+	if err := m.install(buf[:min(done*m.FrameSize, m.Len-off)], off, m.protection()); err != nil {
+		return n, err
+	}
+	m.broughtIn(n, next)
 	return next, err
+}
+
+// absentRun returns where the frames end, from n on and below end, of which no page
+// is in memory. Frame n is among them if a page of it is not.
+func (m *served) absentRun(n, end int64) int64 {
+	if n >= end {
+		return n
+	}
+	off, length := m.extent(n)
+	data, err := unix.Seek(m.memory, off, unix.SEEK_DATA)
+	switch {
+	case err != nil: // There is nothing up to the end.
+		return end
+	case data >= off+length:
+		return min(end, data/m.FrameSize)
+	case m.complete(off, length):
+		return n
+	}
+	return n + 1
+}
+
+// readRun fills buf with frames from n on from where their newest bytes lie outside
+// the memory. It returns how many it read, not all where that takes long, and why
+// the next one could not be read.
+func (m *served) readRun(buf []byte, n int64) (done int64, err error) {
+	if m.table.spilled.get(n) {
+		if err := m.readSpilled(buf, n); err != nil {
+			return 0, err
+		}
+		return 1, nil
+	}
+	count := int64(1)
+	for count*m.FrameSize < int64(len(buf)) && !m.table.spilled.get(n+count) {
+		count++
+	}
+	got, zeros, err := readFrames(m.source, n, buf[:count*m.FrameSize], time.Now().Add(maxAheadTime))
+	m.table.head.loaded.Add(uint64(got))
+	m.table.head.zeros.Add(uint64(bits.OnesCount64(zeros)))
+	for ; zeros != 0; zeros &= zeros - 1 {
+		at := int64(bits.TrailingZeros64(zeros)) * m.FrameSize
+		clear(buf[at : at+m.FrameSize])
+	}
+	return int64(got), err
 }
 
 // load reads frame n and installs those of its pages that are absent. The caller

@@ -36,6 +36,17 @@ func (l *lockSet) tryLock(n int64) bool {
 	return l.take(n)
 }
 
+// tryLockRun locks the frames from n on and below end, up to the first one that
+// somebody holds, and returns where they end.
+func (l *lockSet) tryLockRun(n, end int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n < end && l.take(n) {
+		n++
+	}
+	return n
+}
+
 // lockOrAsk locks frame n, or has asked called when it is free.
 func (l *lockSet) lockOrAsk(n int64) bool {
 	l.mu.Lock()
@@ -56,20 +67,32 @@ func (l *lockSet) take(n int64) bool {
 	return true
 }
 
-func (l *lockSet) unlock(n int64) {
-	if l.free(n) {
-		l.asked(n)
+func (l *lockSet) unlock(n int64) { l.unlockRun(n, n+1) }
+
+// unlockRun unlocks the frames from n on and below end.
+func (l *lockSet) unlockRun(n, end int64) {
+	for ; n < end; n++ {
+		asked := false
+		if n, asked = l.free(n, end); asked {
+			l.asked(n)
+		}
 	}
 }
 
-// free unlocks frame n, and says whether somebody has asked for it.
-func (l *lockSet) free(n int64) (asked bool) {
+// free unlocks the frames from n on and below end, up to the first one that
+// somebody has asked for, which it returns.
+func (l *lockSet) free(n, end int64) (last int64, asked bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	asked = l.held[n]
-	delete(l.held, n)
 	if l.waiting > 0 {
 		l.freed.Broadcast()
 	}
-	return asked
+	for ; n < end; n++ {
+		asked = l.held[n]
+		delete(l.held, n)
+		if asked {
+			return n, true
+		}
+	}
+	return n, false
 }

@@ -144,7 +144,7 @@ func TestHelperEndsAtOnce(t *testing.T) {
 // up to its bound, for each of several readers, falls back at once, and copes with
 // copies that begin with their last bytes and with a reader that has caught up.
 func TestAheadWindow(t *testing.T) {
-	const frame, run = 16 << 10, 8
+	const frame, run = maxRun / 8, 8
 	var a ahead
 	a.reset(frame, 32*frame)
 	// step touches n, and wants it filled up to end at once, and then, where the

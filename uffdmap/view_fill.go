@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -244,17 +245,8 @@ func (v *Viewer) load(first, n int64) (got int64, err error) {
 		return 0, err
 	}
 	defer v.scratch.put(buf)
-	var zeros uint64 // a bit for each frame
-	for ; got < n; got++ {
-		var zero bool
-		zero, err = v.src.ReadFrame(first+got, buf.b[got<<v.frameShift:(got+1)<<v.frameShift])
-		if err != nil {
-			break
-		}
-		if zero {
-			zeros |= 1 << got
-		}
-	}
+	done, zeros, err := readFrames(v.src, first, buf.b[:n<<v.frameShift], time.Time{})
+	got = int64(done)
 	if errors.Is(err, ErrDamaged) {
 		v.count.damaged.Add(1)
 	}

@@ -2,9 +2,11 @@ package uffdmap
 
 import (
 	"fmt"
+	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -45,16 +47,12 @@ func (p *hugePiece) decode(first, n int64) {
 		p.failed.Store(true)
 		return
 	}
-	for i := first; i < first+n; i++ {
-		at := (i - p.first) << p.v.frameShift
-		zero, err := p.v.src.ReadFrame(i, p.buf.b[at:at+p.v.frameSize()])
-		if err != nil {
-			p.failed.Store(true)
-			return
-		}
-		if !zero {
-			p.data.Store(true)
-		}
+	at := (first - p.first) << p.v.frameShift
+	_, zeros, err := readFrames(p.v.src, first, p.buf.b[at:at+n<<p.v.frameShift], time.Time{})
+	if err != nil {
+		p.failed.Store(true)
+	} else if bits.OnesCount64(zeros) < int(n) {
+		p.data.Store(true)
 	}
 }
 
