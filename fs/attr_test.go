@@ -222,3 +222,41 @@ func TestACL(t *testing.T) {
 		t.Errorf("the folder inherits the default ACL\n%s", got)
 	}
 }
+
+// Who may write to another user's file, but not run as that user, changes nothing of
+// it by fallocate(2) that a set-user-ID bit outlives. Root's changes leave it.
+func TestFallocateDropsPrivileges(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	d := start(t, mountSpec{Source: t.TempDir(), Writable: true, AllowOther: true})
+	for dir := d.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755)
+	}
+	for _, flag := range []string{"--length", "--punch-hole --length", "--zero-range --length"} {
+		write(t, d.path("f"), text(1, 20_000))
+		if err := os.Chmod(d.path("f"), 0o777|os.ModeSetuid|os.ModeSetgid); err != nil {
+			t.Fatal(err)
+		}
+		run(t, d.dir, "sh", "-c", "fallocate "+flag+" 8192 f")
+		if st, err := os.Stat(d.path("f")); err != nil || st.Mode() != 0o777|os.ModeSetuid|os.ModeSetgid {
+			t.Errorf("root's fallocate %s: mode %v, %v", flag, st.Mode(), err)
+		}
+		run(t, d.dir, "setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups", "sh", "-c", "fallocate "+flag+" 8192 f")
+		if st, err := os.Stat(d.path("f")); err != nil || st.Mode() != 0o777 {
+			t.Errorf("another user's fallocate %s: mode %v, %v, want %v", flag, st.Mode(), err, os.FileMode(0o777))
+		}
+	}
+	d.umount()
+}
+
+// A size that no store can have is one that is too large, not an error of the disk.
+func TestTooLarge(t *testing.T) {
+	d := mountRW(t, t.TempDir())
+	write(t, d.path("f"), text(1, 20_000))
+	if err := unix.Truncate(d.path("f"), 1<<61); err != unix.EFBIG {
+		t.Errorf("truncate to 2 EiB: %v, want %v", err, unix.EFBIG)
+	}
+	same(t, d.path("f"), text(1, 20_000))
+	d.umount()
+}

@@ -22,6 +22,8 @@ func status(err error) fuse.Status {
 		return fuse.EIO
 	case errors.Is(err, store.ErrLocked):
 		return fuse.EBUSY
+	case errors.Is(err, store.ErrTooLarge):
+		return fuse.Status(unix.EFBIG)
 	case errors.Is(err, store.ErrReadOnly):
 		return fuse.EROFS
 	case errors.As(err, &errno):

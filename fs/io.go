@@ -103,6 +103,12 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	if h == nil {
 		return fuse.EBADF
 	}
+	// Other than with a write the kernel does not say whether the caller may keep them.
+	if in.Uid != 0 {
+		if err := h.file.dropPrivileges(); err != nil {
+			return status(err)
+		}
+	}
 	off, n, keepSize := int64(in.Offset), int64(in.Length), in.Mode&unix.FALLOC_FL_KEEP_SIZE != 0
 	if h.fd >= 0 {
 		return status(unix.Fallocate(h.fd, in.Mode, off, n))
