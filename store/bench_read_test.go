@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -67,6 +68,36 @@ func decodeAll(b *testing.B, frames []bareFrame, p []byte, frameSize int) {
 	}
 }
 
+// readBare is the least that any reader of s does: it reads the file in long pieces,
+// computes the checksum of each frame and decodes it, into one place after the other
+// of p. frames lie side by side, as in a store that was packed.
+func readBare(b *testing.B, s *Store, frames []bareFrame, p []byte) {
+	raw := make([]byte, maxGather)
+	at := 0
+	for len(frames) > 0 {
+		from, count := frames[0].off(), 1
+		for count < len(frames) && frames[count].off()+int64(frames[count].stored())-from <= maxGather {
+			count++
+		}
+		last := frames[count-1]
+		if _, err := s.f.ReadAt(raw[:last.off()+int64(last.stored())-from], from); err != nil {
+			b.Fatal(err)
+		}
+		for _, f := range frames[:count] {
+			payload := raw[f.off()-from+frameHeadLen:][:f.entry.payload()]
+			crc32.Update(0, castagnoli, payload)
+			if at+s.frameSize > len(p) {
+				at = 0
+			}
+			if _, err := decoders[f.kind()].Decode(p[at:at+f.plain()], payload); err != nil {
+				b.Fatal(err)
+			}
+			at += s.frameSize
+		}
+		frames = frames[count:]
+	}
+}
+
 // readThrough reads s from plain offset from to to.
 func readThrough(b *testing.B, s *Store, p []byte, from, to int64) {
 	for off := from; off < to; off += int64(len(p)) {
@@ -99,9 +130,11 @@ func BenchmarkSequential(b *testing.B) {
 				inParallel(func() { decodeAll(b, frames[:len(frames)/2], p[:], c.frame) },
 					func() { decodeAll(b, frames[len(frames)/2:], q[:], c.frame) })
 			}}
-			race(b, 1, one, bare, two, bareTwo)
+			bareIO := &lane{name: "codec + bare I/O", run: func() { readBare(b, s, frames, p[:]) }}
+			race(b, 1, one, bare, bareIO, two, bareTwo)
 			size := float64(len(plain))
 			faster("sequential ReadAt, "+name, one, size, bare, size, 0.85)
+			faster("sequential ReadAt, "+name, one, size, bareIO, size, 0.95)
 			faster("two goroutines, "+name, two, size, one, size, 1.8)
 			faster("two goroutines, "+name, two, size, bareTwo, size, 0.85)
 		})

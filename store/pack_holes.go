@@ -1,0 +1,89 @@
+package store
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A holeReader reads a stream in pieces and leaves out the holes of files.
+type holeReader struct {
+	r     io.Reader
+	f     *os.File // nil when r has no holes
+	frame int64
+	pos   int64
+	size  int64 // of f
+}
+
+func newHoleReader(r io.Reader, frame int64) *holeReader {
+	h := &holeReader{r: r, frame: frame}
+	f, ok := r.(*os.File)
+	if !ok {
+		return h
+	}
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return h
+	}
+	pos, err := f.Seek(0, io.SeekCurrent)
+	if err == nil && pos == 0 {
+		h.f, h.size = f, fi.Size()
+	}
+	return h
+}
+
+// next fills b, whole frames long, with the next piece and returns where it
+// lies. With io.EOF comes the last one, whose end is the size.
+func (h *holeReader) next(b []byte) (off int64, n int, err error) {
+	if h.f == nil {
+		n, err = io.ReadFull(h.r, b)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = io.EOF
+		}
+		off, h.pos = h.pos, h.pos+int64(n)
+		return off, n, err
+	}
+	if h.pos, n, err = h.dataRun(len(b)); err != nil {
+		return 0, 0, err
+	}
+	got, err := h.f.ReadAt(b[:n], h.pos)
+	off, h.pos = h.pos, h.pos+int64(got)
+	switch {
+	case err == io.EOF && h.pos < h.size:
+		return off, got, io.ErrUnexpectedEOF // The file shrank.
+	case err == nil && h.pos >= h.size:
+		err = io.EOF
+	}
+	return off, got, err
+}
+
+// dataRun returns where the next data lies, from the beginning of a frame on, and
+// how much of it is to be read, at most most bytes.
+func (h *holeReader) dataRun(most int) (pos int64, n int, err error) {
+	data, err := h.seek(h.pos, unix.SEEK_DATA)
+	if err != nil {
+		return 0, 0, err
+	}
+	pos = max(h.pos, data&^(h.frame-1))
+	hole, err := h.seek(max(pos, data), unix.SEEK_HOLE)
+	if err != nil {
+		return 0, 0, err
+	}
+	end := min(roundUp(hole, h.frame), h.size)
+	return pos, int(min(end-pos, int64(most))), nil
+}
+
+// seek is lseek(2) for data and holes: the end when there is none, and off itself
+// on file systems that know no holes.
+func (h *holeReader) seek(off int64, whence int) (int64, error) {
+	at, err := unix.Seek(int(h.f.Fd()), off, whence)
+	switch {
+	case err == unix.ENXIO || err == unix.EINVAL && whence == unix.SEEK_HOLE:
+		return h.size, nil
+	case err == unix.EINVAL:
+		return off, nil
+	}
+	return at, os.NewSyscallError("lseek", err)
+}
