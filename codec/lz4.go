@@ -8,7 +8,11 @@ import (
 
 // lz4Codec writes LZ4 blocks (lz4_Block_format.md of the reference
 // implementation). Level 0 uses the reference's fast method, which is as fast as
-// the library's own in frames of 4 to 64 KiB and smaller by 1 to 3 percent.
+// the library's own in frames of 4 to 64 KiB and smaller by 1 to 3 percent. In C the
+// same method, with the same result, is 1.2 to 1.4 times as fast. The other levels
+// take the longest match at each place and never look whether the next place has a
+// longer one, as the reference's do: at the highest they are faster than its level 9,
+// and larger by 1.5 percent in frames of 4 KiB, 3 in 16 KiB and 4 in 64 KiB.
 type lz4Codec struct{ level int }
 
 // An lz4HC is a high-compression encoder with scratch space for its result.
