@@ -33,6 +33,11 @@ func (m *blockMap) wrote(e extent) {
 	m.punched.remove(span{e.off &^ (blockLen - 1), roundUp(e.end(), blockLen)})
 }
 
+// lost notes that the bytes of e could not be written.
+func (m *blockMap) lost(e extent) {
+	m.punched.add(span{e.off &^ (blockLen - 1), roundUp(e.end(), blockLen)})
+}
+
 // punch notes that the whole blocks of e are given back. It returns them and for
 // how many bytes that is new.
 func (m *blockMap) punch(e extent) (whole extent, news int64) {
@@ -57,14 +62,25 @@ func (m *blockMap) cut(off int64) {
 // n bytes were taken, but may lack blocks. The caller holds mu.
 func (s *Store) takeWritten(n int64, zeroed bool) (off int64, err error) {
 	end := s.space.end()
-	e := extent{s.space.alloc(n), n}
+	e, found := extent{}, false
+	if s.tight {
+		e, found = s.takeRun(n)
+	}
+	if !found {
+		e = extent{s.space.alloc(n), n}
+	}
 	err = s.fill(e, zeroed || e.off < end)
-	if e.off < end && isNoSpace(err) { // A punched gap; what is reserved lies at the end.
+	if e.off < end && isNoSpace(err) { // A punched gap.
 		s.space.free(e)
-		e.off = s.space.grow(n)
+		if e, found = s.takeRun(n); !found {
+			e = extent{s.space.grow(n), n}
+		}
 		err = s.fill(e, zeroed)
 	}
 	s.blocks.wrote(e)
+	if isNoSpace(err) {
+		s.blocks.lost(e)
+	}
 	if e.off < end {
 		s.unpunched = max(0, s.unpunched-n) // Blocks that were kept for this, most likely.
 	}

@@ -45,7 +45,9 @@ func (s *Store) writeIndex(size int64) (*superblock, error) {
 	sb.depth, sb.root = uint8(s.idx.depth()), s.idx.at
 	sb.frames, sb.stored, sb.end = s.frames, s.stored, end
 	sb.inline, sb.inlineKind, sb.inlinePlain = s.inline.data, s.inline.kind, s.inline.plain
-	sb.logOff, sb.logSeed = s.take(logBlockLen), newSeed()
+	// What is cut on a full disk can be committed: the log's next block is there.
+	sb.logOff, err = s.takeWritten(logBlockLen, true)
+	sb.logSeed, s.logReserved = newSeed(), err == nil
 	return &sb, nil
 }
 
@@ -58,7 +60,7 @@ func (s *Store) writeNode(n *node, payload []byte) (entry, error) {
 	e := newEntry(s.take(int64(len(b))), len(payload), k, len(payload), sum)
 	s.unsynced = true
 	if _, err := s.d.WriteAt(b, e.off()); err != nil {
-		s.freeNow(e.extent())
+		s.lost(e.extent(), err)
 		return entry{}, err
 	}
 	return e, nil
@@ -131,9 +133,12 @@ func (s *Store) writeSuperblock(sb *superblock) error {
 		s.limbo = append(s.limbo, limboExtent{sb.gen, e})
 	}
 	s.nodeLimbo, s.logBlocks, s.logRun = nil, nil, extent{}
-	clear(s.leaves)
+	s.changing.clear()
+	for n := range s.dirty { // Written meanwhile, for the next commit.
+		s.changing.add(n, max(s.idx.depth(), depthFor(n)))
+	}
 	s.sb, s.slot, s.slotDurable, s.twins, s.torn = *sb, slot, false, false, false
-	s.logNext, s.logSeed, s.logReserved = sb.logOff, sb.logSeed, false
+	s.logNext, s.logSeed = sb.logOff, sb.logSeed
 	s.committed()
 	return nil
 }
@@ -162,12 +167,23 @@ func (s *Store) finish() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.space != nil && len(s.limbo) == 0 {
-		// Nothing more is going to be written: the room for the log is free, too.
-		s.freeNow(extent{s.logNext, logBlockLen})
-		s.punchFree(true)
-	}
+	s.tidy()
 	return s.copySlot()
+}
+
+// tidy gives back what the closed store does not need, left behind by a writer that
+// was killed, too. Where that can't be done it stays. The caller holds mu.
+func (s *Store) tidy() {
+	size, err := s.d.Size()
+	if s.space == nil && err == nil && (s.surplus || size > s.sb.end) {
+		err = s.loadSpace()
+	}
+	if s.space == nil || len(s.limbo) > 0 || err != nil {
+		return
+	}
+	// Nothing more is going to be written: the room for the log is free, too.
+	s.freeNow(extent{s.logNext, logBlockLen})
+	s.punchFree(true)
 }
 
 // copySlot makes the other superblock a copy of the newest one, which is durable.

@@ -159,7 +159,7 @@ func (s *Store) logIsFull() bool {
 	s.mu.RLock() // Writers note leaves meanwhile.
 	defer s.mu.RUnlock()
 	ops := len(s.changed) + len(s.cleared)
-	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks || len(s.leaves) > maxLogLeaves
+	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks || len(s.changing.leaves) > maxLogLeaves
 }
 
 // appendLog writes the changes as a commit record.

@@ -116,6 +116,9 @@ func (c *compactor) begin() error {
 	if err := s.loadSpace(); err != nil {
 		return err
 	}
+	if err := s.ensure(s.need(0)); err != nil && !isNoSpace(err) {
+		return err
+	}
 	if c.o.Codec == 0 && c.o.Level == 0 {
 		return nil
 	}
@@ -222,9 +225,6 @@ func (c *compactor) trim() error {
 	s.reclaim()
 	s.unpunched = s.space.freeBytes()
 	s.punchFree(true)
-	for n := range s.dirty {
-		return s.reserve(n) // Cutting the file gave up what had been reserved.
-	}
 	return nil
 }
 

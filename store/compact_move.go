@@ -112,7 +112,7 @@ func (c *compactor) moveFrame(m move, b []byte) error {
 	if _, err := c.s.d.WriteAt(padded, off); err != nil {
 		c.s.mu.Lock()
 		defer c.s.mu.Unlock()
-		c.s.freeNow(e.extent())
+		c.s.lost(e.extent(), err)
 		return err
 	}
 	return c.replace(m.frame, e)
@@ -140,17 +140,19 @@ func (c *compactor) claim(m move) (off int64, gen uint64, err error) {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.reserve(m.frame.number); err != nil {
-		return 0, 0, err
-	}
 	if m.to == toEnd {
 		m.to = s.space.end()
 	}
-	if s.space.claim(extent{m.to, m.len()}) != nil {
+	e := extent{m.to, m.len()}
+	if s.space.claim(e) != nil {
 		return -1, 0, nil
 	}
+	if err := s.reserve(m.frame.number); err != nil { // For what waits, without this place.
+		s.space.free(e)
+		return 0, 0, err
+	}
 	s.unpunched = max(0, s.unpunched-m.len())
-	s.blocks.wrote(extent{m.to, m.len()})
+	s.blocks.wrote(e)
 	s.unsynced = true
 	return m.to, s.gen + 1, nil
 }
@@ -162,6 +164,7 @@ func (c *compactor) replace(f frameEntry, e entry) error {
 	defer s.mu.Unlock()
 	now, err := s.idx.lookup(f.number)
 	if err == nil && now == f.entry {
+		s.changes = true
 		return s.setEntry(f.number, e)
 	}
 	if e.onDisk() {
@@ -216,11 +219,12 @@ func (c *compactor) recodeFrame(f frameEntry, b []byte) error {
 		return err
 	}
 	s.mu.Lock()
-	err = s.reserve(f.number)
+	err = s.book(f.number)
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
+	defer s.unbook(1)
 	e := entry{info: uint64(kindZero) << 32}
 	if k != kindZero {
 		if e, err = s.place(f.number, stored, k, old.plain()); err != nil {

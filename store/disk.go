@@ -15,6 +15,7 @@ type disk interface {
 	io.ReaderAt
 	io.WriterAt
 	Size() (int64, error)
+	Blocks() (int64, error) // bytes of the disk that the file takes
 	Truncate(size int64) error
 	Punch(off, n int64) error   // gives the space back; the bytes read as zeros
 	Reserve(off, n int64) error // later writes there find room; Size and bytes stay
@@ -34,6 +35,12 @@ func (d fileDisk) Size() (int64, error) {
 		return 0, fmt.Errorf("%w: %s is not a regular file", ErrNotStore, d.Name())
 	}
 	return fi.Size(), nil
+}
+
+func (d fileDisk) Blocks() (int64, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(int(d.Fd()), &st)
+	return st.Blocks * 512, os.NewSyscallError("fstat", err)
 }
 
 // Punch gives whole file-system blocks within the range back. File systems that

@@ -68,6 +68,7 @@ func (w *FrameWriter) Add(n int64, p []byte) error {
 	}
 	stored, k, err := w.s.compress(w.buf.b[w.used:w.used+w.s.encodeRoom()], p)
 	if err != nil {
+		w.s.unbook(1)
 		return fmt.Errorf("compress frame %d: %w", n, err)
 	}
 	end := w.used + int(roundUp(int64(len(stored)), unit))
@@ -89,7 +90,7 @@ func (w *FrameWriter) Flush() error {
 	if len(w.frames) == 0 {
 		return nil
 	}
-	defer func() { w.used, w.frames = 0, w.frames[:0] }()
+	defer w.forget()
 	w.s.gate.RLock()
 	defer w.s.gate.RUnlock()
 	if err := w.place(); err != nil {
@@ -180,11 +181,20 @@ func (w *FrameWriter) settle(err error) error {
 				s.inline = inlineFrame{}
 			}
 		case f.entry.onDisk():
-			s.freeNow(f.entry.extent())
+			s.lost(f.entry.extent(), err)
 		}
 	}
 	return err
 }
 
+// forget ends the gathering of frames, those that are written and others.
+func (w *FrameWriter) forget() {
+	w.s.unbook(len(w.frames))
+	w.used, w.frames = 0, w.frames[:0]
+}
+
 // Close gives the memory back, and forgets what was not flushed.
-func (w *FrameWriter) Close() { putBuffer(w.buf) }
+func (w *FrameWriter) Close() {
+	w.forget()
+	putBuffer(w.buf)
+}

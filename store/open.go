@@ -105,12 +105,27 @@ func openDisk(d disk, f *os.File, o Options) (*Store, error) {
 	if s.slotDurable {
 		s.durable = s.gen
 	}
+	if o.Writable {
+		s.surplus = !s.twins || len(commits) > 0 || s.overhangs()
+	}
 	if o.Writable && len(commits) > 0 { // Start a new log.
 		if err := s.checkpoint(true, s.size); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// overhangs reports whether the file takes more of the disk than its bytes and the
+// file system's own list of blocks can account for: a writer that was killed had
+// reserved what lies behind the end.
+func (s *Store) overhangs() bool {
+	size, err := s.d.Size()
+	if err != nil {
+		return false
+	}
+	blocks, err := s.d.Blocks()
+	return err == nil && blocks > size+size/128+minReserve/2
 }
 
 // readState reads the newest superblock and the log behind it. A reader pins

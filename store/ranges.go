@@ -25,6 +25,22 @@ func (s *spanSet) first(r span) (part span, found bool) {
 	return part, part.from < part.to
 }
 
+// without yields the parts of r that are not in the set, in order, until yield
+// returns false.
+func (s *spanSet) without(r span, yield func(span) bool) {
+	for r.from < r.to {
+		part, found := s.first(r)
+		if !found {
+			yield(r)
+			return
+		}
+		if r.from < part.from && !yield(span{r.from, part.from}) {
+			return
+		}
+		r.from = part.to
+	}
+}
+
 // count is how many numbers of r are in the set.
 func (s *spanSet) count(r span) (n int64) {
 	for part, found := s.first(r); found; part, found = s.first(span{part.to, r.to}) {

@@ -8,20 +8,22 @@ import (
 )
 
 // Space is reserved when a write is accepted, behind the end of the file: a full
-// disk is an error of that write, not of the Sync that would have to keep it.
+// disk is an error of that write, not of the Sync that would have to keep it. When
+// the disk has no more of it, free space within the file that has blocks is
+// promised instead.
 
-// Bounds of what is reserved at a time, in bytes.
+// Bounds of what is reserved at a time beyond what is needed, in bytes.
 const (
 	minReserve = 64 << 10
 	maxReserve = 16 << 20
 	// spareRoom and spareFrames frames are held back for what is no write, so that a
-	// store on a full disk can be cut, punched and closed: the upper nodes of an
-	// index, a few log blocks, and frames of which a part is blanked.
+	// store on a full disk can be cut, punched and closed: a few log blocks, and
+	// frames of which a part is blanked.
 	spareRoom   = 64 << 10
 	spareFrames = 4
 )
 
-// nodeRoom is what a changed leaf takes at most.
+// nodeRoom is what a changed node of the index takes at most.
 const nodeRoom = frameHeadLen + fanout*entryLen
 
 // reserve makes sure that the disk has room for one more waiting frame, number n.
@@ -30,44 +32,189 @@ func (s *Store) reserve(n int64) error {
 	if err := s.loadSpace(); err != nil {
 		return err
 	}
-	s.leaves[n>>fanoutBits] = struct{}{}
-	waiting := int64(len(s.dirty) + len(s.frozen) + 1 + spareFrames - s.spared)
-	blocks := (waiting+int64(len(s.changed)))/opsPerBlock + 1
-	need := waiting*roundUp(int64(frameHeadLen+s.frameSize), unit) + blocks*logBlockLen +
-		int64(len(s.leaves))*nodeRoom + spareRoom
 	if err := s.reserveLog(); err != nil {
 		return err
 	}
-	end := s.space.end()
-	if s.reserved-end >= need {
-		return nil
+	depth := max(s.idx.depth(), depthFor(n))
+	err := s.ensure(s.need(1) + s.changing.fresh(n, depth)*nodeRoom)
+	if err == nil {
+		s.changing.add(n, depth)
 	}
-	more := max(need, min(max(s.stored/16, minReserve), maxReserve))
-	err := s.d.Reserve(end, more)
-	if isNoSpace(err) && more > need {
-		more = need
-		err = s.d.Reserve(end, more)
+	return err
+}
+
+// book is reserve for a frame that goes to the file without waiting; unbook ends
+// that when the frame is there.
+func (s *Store) book(n int64) error {
+	err := s.reserve(n)
+	if err == nil {
+		s.booked++
 	}
-	switch {
-	case err == nil:
-		s.reserved = end + more
-	case isNoSpace(err) && s.unpunched/2 >= need:
-		// What was freed and kept is room, too; half of it, since it is in pieces.
-	default:
-		return fmt.Errorf("reserve %d bytes: %w", more, err)
-	}
-	return nil
+	return err
+}
+
+// unbook ends n bookings. It takes mu.
+func (s *Store) unbook(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.booked -= n
 }
 
 // spare reserves room for frame n, which is to be blanked in part, or takes of
-// what is held back.
+// what is held back, as far as that is there: the disk may have been full before.
 func (s *Store) spare(n int64) error {
 	err := s.reserve(n)
 	if err == nil || !isNoSpace(err) || s.spared == spareFrames {
 		return err
 	}
 	s.spared++
+	depth := max(s.idx.depth(), depthFor(n))
+	need := s.need(1) + s.changing.fresh(n, depth)*nodeRoom - spareRoom
+	if !s.covered(need) {
+		if !s.holds(need) {
+			s.spared--
+			return err
+		}
+		s.tight = true
+	}
+	s.changing.add(n, depth)
 	return nil
+}
+
+// need is how many bytes it takes at most to commit what was accepted, more
+// frames beside that, and to write a checkpoint.
+func (s *Store) need(more int) int64 {
+	waiting := int64(len(s.dirty) + len(s.frozen) + s.booked + more + spareFrames - s.spared)
+	blocks := (waiting+int64(len(s.changed)))/opsPerBlock + 1
+	return waiting*s.frameRoom() + blocks*logBlockLen + s.changing.len()*nodeRoom + spareRoom + s.pieceRoom()
+}
+
+// waits reports whether frames that were accepted are not in the file yet.
+func (s *Store) waits() bool { return len(s.dirty)+len(s.frozen)+s.booked > 0 }
+
+// frameRoom is what a frame takes at most.
+func (s *Store) frameRoom() int64 { return roundUp(int64(frameHeadLen+s.frameSize), unit) }
+
+// pieceRoom is the longest piece that is ever taken at once. So much of a run of
+// free bytes may be left over as too small for the next one.
+func (s *Store) pieceRoom() int64 { return max(s.frameRoom(), nodeRoom, maxLogRun) }
+
+// ensure makes sure that there is room for need bytes: behind the end, else also in
+// gaps that have blocks.
+func (s *Store) ensure(need int64) error {
+	if s.covered(need) {
+		s.tight = false
+		return nil
+	}
+	end := s.space.end()
+	// Each frame that is written moves end. What goes beyond need keeps the next of
+	// them from reserving again.
+	more := need + min(max(s.stored/16, need/4, minReserve)&^(unit-1), maxReserve)
+	err := s.reserveEnd(end, more)
+	if isNoSpace(err) {
+		more = need
+		err = s.reserveEnd(end, more)
+	}
+	switch {
+	case err == nil:
+		s.tight = false
+	case isNoSpace(err) && s.holds(need):
+		s.tight = true
+	default:
+		return fmt.Errorf("reserve %d bytes: %w", more, err)
+	}
+	return nil
+}
+
+// reserveEnd reserves what is not yet reserved of n bytes from end on. It asks for
+// nothing twice: tmpfs gives all of a range up that it can't reserve to the last byte.
+func (s *Store) reserveEnd(end, n int64) error {
+	s.surplus = true // A part may be taken though it fails.
+	for {
+		part, punched := s.blocks.punched.first(span{end, min(end+n, s.reserved)})
+		if !punched {
+			break
+		}
+		if err := s.d.Reserve(part.from, part.to-part.from); err != nil {
+			return err
+		}
+		s.blocks.punched.remove(part)
+	}
+	from, to := max(roundUp(end, blockLen), s.reserved), roundUp(end+n, blockLen)
+	if from < to {
+		if err := s.d.Reserve(from, to-from); err != nil {
+			return err
+		}
+		s.blocks.punched.remove(span{from, to})
+		s.reserved = to
+	}
+	return nil
+}
+
+// covered reports whether need bytes behind the end are reserved.
+func (s *Store) covered(need int64) bool {
+	end := s.space.end()
+	_, punched := s.blocks.punched.first(span{end, end + need})
+	return s.reserved-end >= need && !punched
+}
+
+// holds reports whether need bytes surely fit into the runs that have blocks,
+// whatever the order in which they are taken.
+func (s *Store) holds(need int64) bool {
+	piece := s.pieceRoom()
+	s.runs(piece, func(e extent) bool {
+		need -= e.len - piece
+		return need > 0
+	})
+	return need <= 0
+}
+
+// runs yields the runs of free bytes that have blocks, of at least least bytes, until
+// yield returns false: the one behind the end, then those in gaps, about the longest
+// first. yield may not use the allocator.
+func (s *Store) runs(least int64, yield func(extent) bool) {
+	more := true
+	within := func(e extent) bool {
+		s.blocks.punched.without(span{e.off, e.end()}, func(r span) bool {
+			more = r.to-r.from < least || yield(extent{r.from, r.to - r.from})
+			return more
+		})
+		return more
+	}
+	if end := s.space.end(); s.reserved > end && !within(extent{end, s.reserved - end}) {
+		return
+	}
+	s.space.longest(least, within)
+}
+
+// takeRun takes n bytes of a run that has blocks.
+func (s *Store) takeRun(n int64) (e extent, ok bool) {
+	n = roundUp(n, unit)
+	s.runs(n, func(run extent) bool {
+		e, ok = extent{run.off, n}, true
+		return false
+	})
+	return e, ok && s.space.claim(e) == nil
+}
+
+// lost gives up e, which could not be written: its blocks may be missing.
+func (s *Store) lost(e extent, err error) {
+	if isNoSpace(err) {
+		s.blocks.lost(e)
+	}
+	s.freeNow(e)
+}
+
+// reserveRecord makes sure that what is cut from a store of size plain bytes can be
+// committed. One that lies in its first block has room there.
+func (s *Store) reserveRecord(size int64) error {
+	if size <= inlineMax {
+		return nil
+	}
+	if err := s.loadSpace(); err != nil {
+		return err
+	}
+	return s.reserveLog()
 }
 
 // reserveLog makes sure that the places chosen for the log have blocks.
@@ -77,12 +224,11 @@ func (s *Store) reserveLog() error {
 	}
 	places := []extent{{s.logNext, logBlockLen}, s.logRun}
 	for _, e := range places {
-		if e.len == 0 {
-			continue
-		}
-		if err := s.d.Reserve(e.off, e.len); err != nil {
+		// A reservation that fails in a part of it could take that of its neighbour along.
+		if _, err := s.d.WriteAt(blank[:e.len], e.off); err != nil {
 			return fmt.Errorf("reserve %d bytes: %w", e.len, err)
 		}
+		s.blocks.wrote(e)
 	}
 	s.logReserved = true
 	return nil

@@ -107,12 +107,16 @@ func TestReservedBehindPunchedEnd(t *testing.T) {
 	s.punchGaps(true, 0)
 	middle, last := s.space.grow(n), s.space.grow(n)
 	s.blocks.wrote(extent{middle, 2 * n})
-	s.reserved = last + n
+	s.reserved, s.booked = last+3*n, 1
+	defer func() { s.booked = 0 }()
 	s.freeNow(extent{middle, n})
 	s.punchGaps(true, 0)
 	s.freeNow(extent{last, n})
-	if s.space.end() != middle || s.reserved > roundUp(middle, blockLen) {
-		t.Errorf("%#x..%#x counts as reserved, want nothing behind %#x, which was punched", s.space.end(), s.reserved, middle)
+	if s.space.end() != middle || s.covered(4*n) || !s.tight {
+		t.Errorf("%#x..%#x counts as reserved (tight: %v), want not all of it: a part was punched", middle, s.reserved, s.tight)
+	}
+	if e, ok := s.takeRun(2 * n); !ok || e.off < roundUp(last, blockLen)-blockLen {
+		t.Errorf("a run of %#x bytes lies at %#x, want it behind %#x", 2*n, e.off, last)
 	}
 }
 
@@ -156,5 +160,38 @@ func TestWrittenAhead(t *testing.T) {
 	same(t, s, want)
 	if st.Size > s.sb.end {
 		t.Errorf("closed file has %d bytes, want its end, %d", st.Size, s.sb.end)
+	}
+}
+
+// What was reserved behind the end is given back when the store is closed, also by
+// a later writer when the first was killed.
+func TestReservedIsGivenBack(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		f := tempFile(t)
+		path := f.Name()
+		s, err := CreateFile(f, CreateOptions{FrameSize: 64 << 10})
+		must(t, err)
+		_, err = s.WriteAt(noise(3<<20, 4), 0)
+		must(t, err)
+		must(t, s.Sync())
+		_, err = s.WriteAt(noise(2<<20, 5), 0)
+		must(t, err)
+		if s.reserved <= s.space.end() {
+			t.Errorf("%#x is reserved, want more than the end, %#x", s.reserved, s.space.end())
+		}
+		if killed {
+			must(t, f.Close())
+			s, err = Open(path, Options{Writable: true})
+			must(t, err)
+		}
+		must(t, s.Close())
+		var st unix.Stat_t
+		must(t, unix.Stat(path, &st))
+		s, err = Open(path, Options{})
+		must(t, err)
+		if end := s.sb.end; st.Size > end || st.Blocks*512 > roundUp(end, blockLen)+32<<10 {
+			t.Errorf("killed %v: file of %d bytes takes %d, want no more than its end, %d", killed, st.Size, st.Blocks*512, end)
+		}
+		must(t, s.Close())
 	}
 }

@@ -18,8 +18,17 @@ func (s *Store) Truncate(size int64) error {
 	if size == s.size {
 		return nil
 	}
+	if err := s.reserveRecord(max(size, s.size)); err != nil {
+		return fmt.Errorf("truncate to %#x: %w", size, err)
+	}
 	if size < s.size {
 		if err := s.cut(size); err != nil {
+			return fmt.Errorf("truncate to %#x: %w", size, err)
+		}
+	}
+	if s.size <= inlineMax && size > inlineMax && (s.dirty[0] != nil || s.inline.data != nil) {
+		// Frame 0 may no longer lie in the superblock.
+		if err := s.reserve(0); err != nil {
 			return fmt.Errorf("truncate to %#x: %w", size, err)
 		}
 	}
@@ -56,6 +65,9 @@ func (s *Store) Punch(off, n int64) error {
 	}
 	if off >= s.size {
 		return nil
+	}
+	if err := s.reserveRecord(s.size); err != nil {
+		return fmt.Errorf("punch %d bytes at %#x: %w", n, off, err)
 	}
 	if err := s.punch(off, off+min(n, s.size-off)); err != nil {
 		return fmt.Errorf("punch %d bytes at %#x: %w", n, off, err)
@@ -135,7 +147,10 @@ func (s *Store) dropFrames(from, to int64) error {
 		if err := s.loadSpace(); err != nil {
 			return err
 		}
-		if err := s.clearFrames(from, to); err != nil {
+		before := len(s.cleared)
+		err := s.clearFrames(from, to)
+		s.changes = s.changes || len(s.cleared) > before
+		if err != nil {
 			return err
 		}
 	}

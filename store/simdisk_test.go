@@ -137,6 +137,8 @@ func (d *simDisk) Size() (int64, error) {
 	return int64(len(d.now)), nil
 }
 
+func (d *simDisk) Blocks() (int64, error) { return d.Size() }
+
 // Datasync makes what is pending durable. When it fails two thirds of that are lost,
 // but reads go on seeing it, and later calls succeed: as Linux has it.
 func (d *simDisk) Datasync() error {

@@ -92,13 +92,12 @@ func (s *Store) setEntry(frame int64, e entry) error {
 	if err != nil {
 		return err
 	}
-	s.changes = true
 	s.count(old, -1)
 	s.count(e, +1)
 	s.release(frame, old)
 	if s.changed != nil {
 		s.changed[frame] = struct{}{}
-		s.leaves[frame>>fanoutBits] = struct{}{}
+		s.changing.add(frame, s.idx.depth())
 	}
 	return nil
 }
@@ -116,7 +115,6 @@ func (s *Store) clearFrames(from, to int64) error {
 		delete(s.changed, frame)
 	})
 	if some {
-		s.changes = true
 		s.cleared = append(s.cleared, span{from, to})
 	}
 	return err
@@ -145,11 +143,9 @@ func (s *Store) freeNow(e extent) {
 	s.space.free(e)
 	s.unpunched += e.len
 	// Of the gap that the new end adds to what lies behind it a part may be
-	// punched: that part is no longer reserved.
-	end := s.space.end()
-	if part, found := s.blocks.punched.first(span{end, s.blocks.end}); found {
-		s.blocks.cut(part.from)
-		s.reserved = min(s.reserved, part.from)
+	// punched: what waits may find no room in it.
+	if s.waits() && !s.tight {
+		_, s.tight = s.blocks.punched.first(span{s.space.end(), s.reserved})
 	}
 }
 
@@ -193,20 +189,38 @@ func (s *Store) punchFree(all bool) {
 	if s.space == nil || !all && s.unpunched <= kept {
 		return
 	}
+	if s.waits() && !s.covered(s.need(0)) {
+		return // It needs what is in the gaps.
+	}
 	if s.unpunched > 0 {
 		s.punchGaps(all, kept/2)
 	}
-	if !all && len(s.dirty)+len(s.frozen) > 0 {
-		return // What waits needs the room that is reserved behind the end.
+	s.cutFile()
+}
+
+// cutFile cuts off what lies behind the end, but not the room for what waits.
+func (s *Store) cutFile() {
+	size, err := s.d.Size()
+	if err != nil || !s.slotDurable {
+		return
 	}
 	// The superblock on disk, whose log may have freed the end, names the bytes
 	// before its own end.
 	end := max(s.space.end(), s.sb.end)
-	if size, err := s.d.Size(); err == nil && max(size, s.reserved) > end && size >= end && s.slotDurable {
-		s.d.Truncate(end) // Gives up what is reserved, too, also when the size stays.
-		s.reserved = 0
-		s.blocks.cut(end)
+	switch {
+	case s.waits():
+		// A file that is cut keeps its blocks before the cut: those reserved there, too.
+		end = roundUp(max(end, s.space.end()+s.need(0)), blockLen)
+		if size <= end {
+			return
+		}
+	case size < end || size == end && !s.surplus:
+		return
 	}
+	s.d.Truncate(end) // Gives up what is reserved behind it, too, also when the size stays.
+	s.reserved = min(s.reserved, end)
+	s.blocks.cut(end)
+	s.surplus = false
 }
 
 // punchGaps gives the longest gaps back until least bytes are left that have

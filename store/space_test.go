@@ -198,3 +198,20 @@ func (o *pageWriter) sizes() (file, disk, live int64) {
 	defer s.Close()
 	return st.Size, st.Blocks * 512, s.stored
 }
+
+// A Sync or Close of what was synced already writes no commit.
+func TestSyncTwice(t *testing.T) {
+	f := tempFile(t)
+	s, err := CreateFile(f, CreateOptions{FrameSize: 4 << 10})
+	must(t, err)
+	defer s.Discard()
+	_, err = s.WriteAt(noise(100<<10, 1), 0)
+	must(t, err)
+	must(t, s.Sync())
+	gen := s.Generation()
+	must(t, s.Sync())
+	must(t, s.Commit())
+	if now := s.Generation(); now != gen {
+		t.Errorf("generation is %d after a Sync without changes, want %d", now, gen)
+	}
+}

@@ -84,11 +84,14 @@ type Store struct {
 	blocks    blockMap
 	ahead     int64 // zeros that may yet be written before the next commit
 	limbo     []limboExtent
-	nodeLimbo []extent           // of index nodes that the superblock on disk still names
-	unpunched int64              // bytes freed and not given back to the file system
-	spared    int                // frames that took of what is held back
-	reserved  int64              // the disk has room up to this offset
-	leaves    map[int64]struct{} // of the index, that changes since the last checkpoint may concern
+	nodeLimbo []extent // of index nodes that the superblock on disk still names
+	unpunched int64    // bytes freed and not given back to the file system
+	spared    int      // frames that took of what is held back
+	reserved  int64    // the disk has room up to this offset, but for what blocks knows to be punched
+	surplus   bool     // there may be blocks behind the end of the file
+	tight     bool     // what was accepted needs gaps that have blocks
+	booked    int      // frames on their way to the file that did not wait
+	changing  nodeSet  // of the index, that changes since the last checkpoint may concern
 
 	gen         uint64 // newest generation
 	durable     uint64 // newest generation known to survive a power cut
@@ -119,7 +122,7 @@ func newStore(d disk, f *os.File) *Store {
 	s.dirty = map[int64]*dirtyFrame{}
 	s.frozen = map[int64]*dirtyFrame{}
 	s.changed = map[int64]struct{}{}
-	s.leaves = map[int64]struct{}{}
+	s.changing = newNodeSet()
 	s.idx.read = s.readNode
 	return s
 }
@@ -172,7 +175,7 @@ func (s *Store) Discard() error {
 	}
 	s.closed = true
 	s.cache.drop(s.number)
-	if size, err := s.d.Size(); err == nil && s.reserved > size {
+	if size, err := s.d.Size(); err == nil && s.surplus {
 		s.d.Truncate(size) // Gives up what is reserved behind it.
 	}
 	if s.f == nil {

@@ -68,7 +68,7 @@ func (s *Store) writeFrames(p []byte, off int64) (int, error) {
 // is room on the disk. The caller holds mu.
 func (s *Store) writeFrame(n int64, blank bool, end int64) (*dirtyFrame, error) {
 	// A store this small lies in its first block, which is there.
-	if s.dirty[n] == nil && max(s.size, end) > inlineMax {
+	if (s.dirty[n] == nil || s.size <= inlineMax) && max(s.size, end) > inlineMax {
 		if err := s.reserve(n); err != nil {
 			return nil, err
 		}
@@ -123,12 +123,13 @@ func (s *Store) WriteFrame(n int64, p []byte) error {
 	if waits, err := s.keepFrame(n, p); waits || err != nil {
 		return err
 	}
+	defer s.unbook(1)
 	return s.putFrame(n, p, true)
 }
 
 // keepFrame lets p wait in memory as frame n where it can't go to the file at
 // once: it may fit into the superblock, which only a commit can tell, or an older
-// form of the frame is just on its way there.
+// form of the frame is just on its way there. Otherwise room for it is booked.
 func (s *Store) keepFrame(n int64, p []byte) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +137,7 @@ func (s *Store) keepFrame(n int64, p []byte) (bool, error) {
 		return false, err
 	}
 	if s.size > int64(s.frameSize) && s.frozen[n] == nil {
-		return false, nil
+		return false, s.book(n)
 	}
 	d, err := s.writeFrame(n, true, n<<s.shift+int64(len(p)))
 	if err != nil {
@@ -264,6 +265,7 @@ func (s *Store) putFrame(n int64, p []byte, instead bool) error {
 	}
 	if instead {
 		s.drop(n)
+		s.changes = true
 	}
 	if n == 0 {
 		s.inline = inlineFrame{}
@@ -315,7 +317,7 @@ func (s *Store) place(n int64, b []byte, k kind, plain int) (entry, error) {
 	if _, err := s.d.WriteAt(padded, off); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.freeNow(e.extent())
+		s.lost(e.extent(), err)
 		return entry{}, err
 	}
 	return e, nil
