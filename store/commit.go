@@ -101,10 +101,10 @@ func (s *Store) flushFrozen(state frozenState) error {
 			d := s.frozen[n]
 			s.mu.RUnlock()
 			plain := d.plain.b[:min(int64(s.frameSize), state.size-n<<s.shift)]
-			err := s.putFrozen(n, plain, state.size)
+			err := s.putFrozen(n, d, plain, state.size)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.thaw(n, err)
+			s.thaw(n, d, err)
 			return err
 		})
 	}
@@ -113,16 +113,16 @@ func (s *Store) flushFrozen(state frozenState) error {
 
 // putFrozen puts a frame where it belongs: into the superblock if it is the only
 // one and small enough, otherwise into the file.
-func (s *Store) putFrozen(n int64, plain []byte, size int64) error {
+func (s *Store) putFrozen(n int64, d *dirtyFrame, plain []byte, size int64) error {
 	if n > 0 {
-		return s.putFrame(n, plain, false)
+		return s.putFrame(n, plain, d)
 	}
 	inline, err := s.compressInline(plain, size)
 	if err != nil {
 		return err
 	}
 	if inline.data == nil {
-		if err := s.putFrame(n, plain, false); err != nil {
+		if err := s.putFrame(n, plain, d); err != nil {
 			return err
 		}
 	}
@@ -144,7 +144,7 @@ func (s *Store) compressInline(plain []byte, size int64) (inlineFrame, error) {
 	if size > int64(s.frameSize) {
 		return inlineFrame{}, nil
 	}
-	b := getBuffer(frameHeadLen + s.frameSize + unit)
+	b := getBuffer(s.encodeRoom())
 	defer putBuffer(b)
 	stored, k, err := s.encode(b.b, plain)
 	if err != nil || len(stored) > frameHeadLen+inlineMax {

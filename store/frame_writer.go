@@ -171,16 +171,9 @@ func (w *FrameWriter) settle(err error) error {
 	defer s.mu.Unlock()
 	for _, f := range w.frames {
 		if err == nil {
-			err = s.setEntry(f.number, f.entry)
+			err = s.replace(f.number, f.entry, true)
 		}
-		switch {
-		case err == nil:
-			s.drop(f.number)
-			s.changes = true
-			if f.number == 0 {
-				s.inline = inlineFrame{}
-			}
-		case f.entry.onDisk():
+		if err != nil && f.entry.onDisk() {
 			s.lost(f.entry.extent(), err)
 		}
 	}

@@ -180,7 +180,7 @@ func (p *packer) work(ctx context.Context, todo <-chan *packJob) error {
 
 // compressBatch adds the frames of plain, which begins at offset off, to t.
 func (s *Store) compressBatch(t *batch, plain []byte, off int64) error {
-	b := getBuffer(frameHeadLen + s.frameSize + unit)
+	b := getBuffer(s.encodeRoom())
 	defer putBuffer(b)
 	for n := s.frameOf(off); len(plain) > 0; n++ {
 		p := plain[:min(len(plain), s.frameSize)]

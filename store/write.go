@@ -124,19 +124,18 @@ func (s *Store) WriteFrame(n int64, p []byte) error {
 		return err
 	}
 	defer s.unbook(1)
-	return s.putFrame(n, p, true)
+	return s.putFrame(n, p, nil)
 }
 
-// keepFrame lets p wait in memory as frame n where it can't go to the file at
-// once: it may fit into the superblock, which only a commit can tell, or an older
-// form of the frame is just on its way there. Otherwise room for it is booked.
+// keepFrame lets p wait in memory as frame n where it may fit into the superblock,
+// which only a commit can tell. Otherwise room for it is booked.
 func (s *Store) keepFrame(n int64, p []byte) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.checkWholeFrame(n, len(p)); err != nil {
 		return false, err
 	}
-	if s.size > int64(s.frameSize) && s.frozen[n] == nil {
+	if s.size > int64(s.frameSize) {
 		return false, s.book(n)
 	}
 	d, err := s.writeFrame(n, true, n<<s.shift+int64(len(p)))
@@ -161,8 +160,13 @@ func (s *Store) checkWholeFrame(n int64, length int) error {
 	return nil
 }
 
-// drop forgets that frame n waits in memory. The caller holds mu.
+// drop forgets that frame n waits in memory, and that an older form of it is on
+// its way to the file. The caller holds mu.
 func (s *Store) drop(n int64) {
+	if s.frozen[n] != nil {
+		delete(s.frozen, n)
+		s.booked++ // thaw ends it.
+	}
 	if d := s.dirty[n]; d != nil {
 		delete(s.dirty, n)
 		putBuffer(d.plain)
@@ -218,19 +222,23 @@ func (s *Store) flushFrame(n int64, d *dirtyFrame) error {
 	s.frozen[n] = d
 	plain := d.plain.b[:min(int64(s.frameSize), s.size-n<<s.shift)]
 	s.mu.Unlock()
-	err := s.putFrame(n, plain, false)
+	err := s.putFrame(n, plain, d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.thaw(n, err)
+	s.thaw(n, d, err)
 	return err
 }
 
-// thaw ends the freezing of frame n: it is in the file, or, after an error,
-// waits again. The caller holds mu.
-func (s *Store) thaw(n int64, err error) {
-	d := s.frozen[n]
-	delete(s.frozen, n)
-	if err != nil && s.dirty[n] == nil {
+// thaw ends the freezing of d, a form of frame n: it is in the file, or dropped, or,
+// after an error, waits again. The caller holds mu.
+func (s *Store) thaw(n int64, d *dirtyFrame, err error) {
+	dropped := s.frozen[n] != d
+	if dropped {
+		s.booked--
+	} else {
+		delete(s.frozen, n)
+	}
+	if err != nil && !dropped && s.dirty[n] == nil {
 		s.dirty[n] = d
 		s.queue = append(s.queue, n)
 		s.changes = true
@@ -240,10 +248,11 @@ func (s *Store) thaw(n int64, err error) {
 	putBuffer(d.plain)
 }
 
-// putFrame compresses p, writes it to free space and makes it frame n, instead
-// of the one that may wait in memory when so asked. The caller holds gate.
-func (s *Store) putFrame(n int64, p []byte, instead bool) error {
-	b := getBuffer(frameHeadLen + s.frameSize + unit)
+// putFrame compresses p, writes it to free space and makes it frame n: p is what
+// waited as d unless that was dropped meanwhile, or, without d, new. The caller
+// holds gate.
+func (s *Store) putFrame(n int64, p []byte, d *dirtyFrame) error {
+	b := getBuffer(s.encodeRoom())
 	defer putBuffer(b)
 	stored, k, err := s.compress(b.b, p)
 	if err != nil {
@@ -257,13 +266,24 @@ func (s *Store) putFrame(n int64, p []byte, instead bool) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.setEntry(n, e); err != nil {
-		if e.onDisk() {
-			s.freeNow(e.extent())
-		}
+	if d != nil && s.frozen[n] != d {
+		s.abandon(e)
+		return nil
+	}
+	if err := s.replace(n, e, d == nil); err != nil {
+		s.abandon(e)
 		return err
 	}
-	if instead {
+	return nil
+}
+
+// replace makes e the entry of frame n. Where it is newer than what waits in memory
+// it replaces that, too. The caller holds mu.
+func (s *Store) replace(n int64, e entry, newer bool) error {
+	if err := s.setEntry(n, e); err != nil {
+		return err
+	}
+	if newer {
 		s.drop(n)
 		s.changes = true
 	}
@@ -271,6 +291,13 @@ func (s *Store) putFrame(n int64, p []byte, instead bool) error {
 		s.inline = inlineFrame{}
 	}
 	return nil
+}
+
+// abandon frees the place of a frame that is in no index. The caller holds mu.
+func (s *Store) abandon(e entry) {
+	if e.onDisk() {
+		s.freeNow(e.extent())
+	}
 }
 
 // compress makes the stored form of p in b behind room for the header. Frames
