@@ -130,10 +130,11 @@ func (s *Store) writeSuperblock(sb *superblock) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.doomed() {
-		s.limbo = append(s.limbo, limboExtent{sb.gen, e})
+		s.leave(sb.gen, e)
 	}
 	s.nodeLimbo, s.logBlocks, s.logRun = nil, nil, extent{}
 	s.changing.clear()
+	s.clearedLeaves = 0
 	for n := range s.dirty { // Written meanwhile, for the next commit.
 		s.changing.add(n, max(s.idx.depth(), depthFor(n)))
 	}

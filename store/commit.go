@@ -47,6 +47,11 @@ func (s *Store) commit(wait bool) error {
 	case s.torn || s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || state.size == 0:
 		// Where all lies in the superblock, or nothing is left, this needs no room.
 		err = s.checkpoint(wait, state.size)
+	case s.clearedMuch():
+		err = s.checkpoint(wait, state.size)
+		if isNoSpace(err) {
+			err = s.appendLog(wait, state.size)
+		}
 	default:
 		err = s.appendLog(wait, state.size)
 	}
@@ -160,6 +165,14 @@ func (s *Store) logIsFull() bool {
 	defer s.mu.RUnlock()
 	ops := len(s.changed) + len(s.cleared)
 	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks || len(s.changing.leaves) > maxLogLeaves
+}
+
+// clearedMuch reports whether so much became holes that a log which says so takes
+// long to replay.
+func (s *Store) clearedMuch() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.clearedLeaves > maxLogLeaves
 }
 
 // appendLog writes the changes as a commit record.

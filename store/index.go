@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -37,6 +36,12 @@ func (n *node) slot(frame int64) int { return int(frame>>(n.level*fanoutBits)) &
 
 // span is the number of frames that one entry of n covers.
 func (n *node) span() int64 { return 1 << (n.level * fanoutBits) }
+
+// slots are the positions in n, from from on and below to, that cover frames of r.
+func (n *node) slots(r span) (from, to int) {
+	slot := func(frames int64) int { return int(min(max(frames, 0)/n.span(), fanout)) }
+	return slot(r.from - n.first), slot(r.to - n.first + n.span() - 1)
+}
 
 // An index maps frame numbers to entries (FORMAT §4): a tree of nodes, read on
 // demand, copied on write. lookup and scan may run at the same time as each
@@ -173,200 +178,4 @@ func (x *index) check(e entry, level int, first int64) error {
 		return damagef("index", e.off(), "entry is of kind %#x, want a node of level %d", uint8(e.kind()), level-1)
 	}
 	return nil
-}
-
-// set makes e the entry of frame and returns the one it replaces.
-func (x *index) set(frame int64, e entry) (entry, error) {
-	if x.root == nil {
-		x.root = newNode(0, 0)
-		x.root.dirty = true
-	}
-	for !x.covers(frame) {
-		top := newNode(x.root.level+1, 0)
-		top.kids[0].Store(x.root)
-		top.entries[0], x.at = x.at, entry{}
-		top.dirty = true
-		x.root = top
-	}
-	n := x.root
-	for n.level > 0 {
-		i := n.slot(frame)
-		kid, err := x.kid(n, i)
-		if err != nil {
-			return entry{}, err
-		}
-		if kid == nil {
-			kid = newNode(n.level-1, n.first+int64(i)*n.span())
-			n.kids[i].Store(kid)
-			x.keep(n, i)
-		}
-		// Dirty before anything else is kept, so that it can't be let go.
-		kid.dirty = true
-		n = kid
-	}
-	x.root.dirty = true
-	i := n.slot(frame)
-	old := n.entries[i]
-	n.entries[i] = e
-	return old, nil
-}
-
-// clear makes the frames from number from on and below to holes, and calls
-// dropped for each entry that was none.
-func (x *index) clear(from, to int64, dropped func(frame int64, e entry)) error {
-	var gone []int64
-	err := x.scan(from, to, func(frame int64, _ entry) bool {
-		gone = append(gone, frame)
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	for _, frame := range gone {
-		old, err := x.set(frame, entry{})
-		if err != nil {
-			return err
-		}
-		dropped(frame, old)
-	}
-	return nil
-}
-
-// scan calls yield for every entry that is not a hole from frame number from on
-// and below to, in order, until it returns false.
-func (x *index) scan(from, to int64, yield func(frame int64, e entry) bool) error {
-	if x.root == nil {
-		return nil
-	}
-	_, err := x.scanNode(x.root, from, to, yield)
-	return err
-}
-
-func (x *index) scanNode(n *node, from, to int64, yield func(int64, entry) bool) (bool, error) {
-	i := 0
-	if from > n.first {
-		i = int(min((from-n.first)/n.span(), fanout))
-	}
-	for ; i < fanout; i++ {
-		first := n.first + int64(i)*n.span()
-		if first >= to {
-			return false, nil
-		}
-		if n.level == 0 {
-			if e := n.entries[i]; e != (entry{}) && !yield(first, e) {
-				return false, nil
-			}
-			continue
-		}
-		kid, err := x.kid(n, i)
-		if err != nil {
-			return false, err
-		}
-		if kid == nil {
-			continue
-		}
-		if more, err := x.scanNode(kid, from, to, yield); !more || err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// nodes calls yield for the entry of every node as it is on disk, parents after
-// their children.
-func (x *index) nodes(yield func(first int64, e entry) error) error {
-	if x.root == nil {
-		return nil
-	}
-	return x.walkNodes(x.root, x.at, yield)
-}
-
-func (x *index) walkNodes(n *node, e entry, yield func(int64, entry) error) error {
-	for i := range n.kids {
-		if err := x.walkKid(n, i, yield); err != nil {
-			return err
-		}
-	}
-	if !e.onDisk() {
-		return nil // Never written; nodes below it may be.
-	}
-	return yield(n.first, e)
-}
-
-func (x *index) walkKid(n *node, i int, yield func(int64, entry) error) error {
-	e := n.entries[i]
-	if n.level == 1 { // Leaves are named by their parent; no need to read them.
-		if !e.onDisk() {
-			return nil
-		}
-		return yield(n.first+int64(i)*n.span(), e)
-	}
-	kid, err := x.kid(n, i)
-	if kid == nil {
-		return err
-	}
-	return x.walkNodes(kid, e, yield)
-}
-
-// flush hands every dirty node to write, children first, and makes the parent
-// name what write returns. dropped is called for the entries they had before.
-// After an error the index is whole and flush may be called again.
-func (x *index) flush(write func(n *node, payload []byte) (entry, error), dropped func(entry)) error {
-	if x.root == nil || !x.root.dirty {
-		return nil
-	}
-	e, err := x.flushNode(x.root, x.at, write, dropped)
-	if err != nil {
-		return err
-	}
-	if x.at = e; e == (entry{}) {
-		x.root = nil
-	}
-	return nil
-}
-
-func (x *index) flushNode(n *node, old entry, write func(*node, []byte) (entry, error), dropped func(entry)) (entry, error) {
-	for i := range n.kids {
-		kid := n.kids[i].Load()
-		if kid == nil || !kid.dirty {
-			continue
-		}
-		e, err := x.flushNode(kid, n.entries[i], write, dropped)
-		if err != nil {
-			return old, err
-		}
-		n.entries[i] = e
-		if e == (entry{}) {
-			n.kids[i].Store(nil)
-		}
-	}
-	used := fanout
-	for used > 0 && n.entries[used-1] == (entry{}) {
-		used--
-	}
-	if used == 0 {
-		n.dirty = false
-		if old.onDisk() {
-			dropped(old)
-		}
-		return entry{}, nil
-	}
-	e, err := write(n, encodeNode(n.entries[:used]))
-	if err != nil {
-		return old, err
-	}
-	n.dirty = false
-	if old.onDisk() {
-		dropped(old)
-	}
-	return e, nil
-}
-
-func encodeNode(entries []entry) []byte {
-	b := make([]byte, 0, len(entries)*entryLen)
-	for _, e := range entries {
-		b = binary.LittleEndian.AppendUint64(b, e.place)
-		b = binary.LittleEndian.AppendUint64(b, e.info)
-	}
-	return b
 }

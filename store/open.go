@@ -282,7 +282,7 @@ func (s *Store) replay(commits []commit) error {
 	var err error
 	cleared, set := netOps(commits)
 	cleared.spans(func(r span) bool {
-		err = s.idx.clear(r.from, r.to, func(_ int64, old entry) { s.count(old, -1) })
+		_, err = s.idx.clear(r, func(_ int64, old entry) { s.count(old, -1) }, s.dropNode)
 		return err == nil
 	})
 	for i := 0; i < len(set) && err == nil; i++ {

@@ -20,7 +20,7 @@ func (s *Store) loadSpace() error {
 	if s.space != nil {
 		return nil
 	}
-	used := []extent{{s.logNext, logBlockLen}}
+	used := append([]extent{{s.logNext, logBlockLen}}, s.nodeLimbo...)
 	for _, off := range s.logBlocks {
 		used = append(used, extent{off, logBlockLen})
 	}
@@ -107,15 +107,16 @@ func (s *Store) clearFrames(from, to int64) error {
 	if from >= to {
 		return nil
 	}
-	some := false
-	err := s.idx.clear(from, to, func(frame int64, old entry) {
-		some = true
+	first, last := to, from
+	leaves, err := s.idx.clear(span{from, to}, func(frame int64, old entry) {
+		first, last = min(first, frame), frame
 		s.count(old, -1)
 		s.release(frame, old)
 		delete(s.changed, frame)
-	})
-	if some {
-		s.cleared = append(s.cleared, span{from, to})
+	}, s.dropNode)
+	if first <= last {
+		s.cleared = append(s.cleared, span{first, last + 1})
+		s.clearedLeaves += leaves
 	}
 	return err
 }
@@ -129,7 +130,16 @@ func (s *Store) release(frame int64, old entry) {
 		s.freeNow(old.extent())
 		return
 	}
-	s.limbo = append(s.limbo, limboExtent{s.gen + 1, old.extent()})
+	s.leave(s.gen+1, old.extent())
+}
+
+// leave puts e into limbo, where what lies side by side is one.
+func (s *Store) leave(gen uint64, e extent) {
+	if n := len(s.limbo); n > 0 && s.limbo[n-1].gen == gen && s.limbo[n-1].end() == e.off {
+		s.limbo[n-1].len += e.len
+		return
+	}
+	s.limbo = append(s.limbo, limboExtent{gen, e})
 }
 
 // take takes n bytes of free space, for what is written at once. The caller holds

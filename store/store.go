@@ -76,9 +76,10 @@ type Store struct {
 	frozen     map[int64]*dirtyFrame // on their way to the file
 	dirtyBytes int64
 
-	changes bool               // something differs from generation gen
-	changed map[int64]struct{} // frames whose entry does; nil while packing
-	cleared []span             // frames that became holes, before changed ones were set
+	changes       bool               // something differs from generation gen
+	changed       map[int64]struct{} // frames whose entry does; nil while packing
+	cleared       []span             // frames that became holes, before changed ones were set
+	clearedLeaves int                // of the index, that replaying the log reads for that
 
 	space     *allocator // nil until something is written
 	blocks    blockMap

@@ -1,0 +1,165 @@
+package store
+
+import (
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// wideLeaves are more than the index keeps in memory, and more than a log may
+// concern.
+const wideLeaves = max(keptNodes, maxLogLeaves) + 300
+
+// wideStore forges a store of an index of three levels, of which wideLeaves leaves
+// have two frames each, and returns the numbers of these.
+func wideStore() (image []byte, frames []int64) {
+	f := newForge()
+	var leaves [wideLeaves][2]entry
+	for i := range leaves {
+		for j := range leaves[i] {
+			n := int64(i)*fanout + int64(j)
+			leaves[i][j] = f.frame(kindLZ4, n, text(4096, "frame "))
+			frames = append(frames, n)
+		}
+	}
+	var upper, kids []entry
+	for i := range leaves {
+		kids = append(kids, f.node(0, int64(i)*fanout, leaves[i][:]...))
+		if len(kids) == fanout || i == wideLeaves-1 {
+			upper, kids = append(upper, f.node(1, int64(len(upper))*fanout*fanout, kids...)), nil
+		}
+	}
+	return f.root(2, f.node(2, 0, upper...), wideLeaves*fanout<<12).image(), frames
+}
+
+func (x *index) loaded(n *node) int {
+	count := 1
+	for i := range n.kids {
+		if kid := n.kids[i].Load(); kid != nil {
+			count += x.loaded(kid)
+		}
+	}
+	return count
+}
+
+// However much is cut off or punched at once, few nodes of the index are in memory
+// for it, in who does it and in who replays it from the log; and a log that would
+// take long to replay is not written.
+func TestClearMemory(t *testing.T) {
+	image, _ := wideStore()
+	const kept = keptNodes + 10
+	cuts := map[string]func(s *Store) error{
+		"truncate": func(s *Store) error { return s.Truncate(5000) },
+		"punch":    func(s *Store) error { return s.Punch(100, wideLeaves*fanout<<12-fanout<<12-4096) },
+	}
+	for what, cut := range cuts {
+		for _, logged := range []bool{true, false} {
+			d := diskWith(image)
+			s, err := openDisk(d, nil, Options{Writable: true})
+			must(t, err)
+			must(t, cut(s))
+			if n := s.idx.loaded(s.idx.root); n > kept {
+				t.Errorf("%s: %d nodes are in memory, want at most %d", what, n, kept)
+			}
+			if n := len(s.limbo); n > 10 {
+				t.Errorf("%s: %d extents are kept for readers, want them put together", what, n)
+			}
+			if logged {
+				s.clearedLeaves = 0
+			}
+			must(t, s.Sync())
+			if got := len(s.logBlocks) > 0; got != logged {
+				t.Errorf("%s: the commit is in the log: %v, want %v", what, got, logged)
+			}
+			must(t, s.spaceFault())
+			for _, writable := range []bool{false, true} {
+				again, err := openDisk(diskWith(d.now), nil, Options{Writable: writable})
+				must(t, err)
+				if n := again.idx.loaded(again.idx.root); n > kept {
+					t.Errorf("%s: %d nodes are in memory after opening, want at most %d", what, n, kept)
+				}
+				if again.frames != s.frames || again.stored != s.stored || again.frames > 4 {
+					t.Errorf("%s: opens with %d frames of %d bytes, want %d of %d", what, again.frames, again.stored, s.frames, s.stored)
+				}
+				if faults := checked(t, again); len(faults) > 0 {
+					t.Errorf("%s: check finds %v", what, faults)
+				}
+			}
+		}
+	}
+}
+
+// Whatever ranges are punched from an index of several levels, exactly the frames
+// in them become holes, at once and when the store is opened again.
+func TestClearModel(t *testing.T) {
+	image, frames := wideStore()
+	r := rand.New(rand.NewPCG(randomSeed(t), 1))
+	d := diskWith(image)
+	s, err := openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	left := map[int64]bool{}
+	for _, n := range frames {
+		left[n] = true
+	}
+	for i := range 40 {
+		from := frames[r.IntN(len(frames))] + r.Int64N(2)
+		to := from + 1 + r.Int64N(1<<r.IntN(16))*(1+r.Int64N(20))
+		must(t, s.Punch(from<<12, (to-from)<<12))
+		maps.DeleteFunc(left, func(n int64, _ bool) bool { return from <= n && n < to })
+		switch r.IntN(8) {
+		case 0:
+			must(t, s.Sync())
+		case 1:
+			must(t, s.checkpointNow())
+		case 2: // Killed.
+			must(t, s.Commit())
+			s, err = openDisk(diskWith(d.now), nil, Options{Writable: true})
+			must(t, err)
+			d = s.d.(*simDisk)
+		case 3:
+			n := frames[r.IntN(len(frames))]
+			must(t, s.WriteFrame(n, text(4096, "again ")))
+			left[n] = true
+		}
+		if i%10 == 9 {
+			must(t, s.spaceFault())
+		}
+		var found []int64
+		must(t, s.idx.scan(0, wideLeaves*fanout, func(n int64, _ entry) bool {
+			found = append(found, n)
+			return true
+		}))
+		if want := slices.Sorted(maps.Keys(left)); !slices.Equal(found, want) || s.frames != int64(len(want)) {
+			t.Fatalf("frames %d to %d punched: %d are left, want %d", from, to, len(found), len(want))
+		}
+	}
+	if faults := checked(t, s); len(faults) > 0 {
+		t.Errorf("check finds %v", faults)
+	}
+}
+
+// A part of the index that can't be read makes Truncate and Punch fail before they
+// change anything.
+func TestClearDamaged(t *testing.T) {
+	image, frames := wideStore()
+	s, err := openImage(image)
+	must(t, err)
+	mid, err := s.idx.kid(s.idx.root, 1)
+	must(t, err)
+	leaf := mid.entries[7].off()
+	d := diskWith(image)
+	s, err = openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	must(t, s.ExpectWrites()) // Which reads all of it.
+	d.now[leaf] ^= 1
+	for _, err := range []error{s.Truncate(4096), s.Punch(0, s.Size())} {
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("%v, want ErrDamaged", err)
+		}
+	}
+	if s.frames != int64(len(frames)) || s.changes || len(s.limbo) > 0 || s.Size() != wideLeaves*fanout<<12 {
+		t.Errorf("%d frames are left, size %d, changes %v, want all as it was", s.frames, s.Size(), s.changes)
+	}
+}
