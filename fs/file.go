@@ -24,6 +24,10 @@ type file struct {
 	s        *store.Store // nil: not a store, or not open
 	writable bool
 
+	// syncing is held by who commits or syncs, so that others who do find nothing
+	// left to do only when that has been done. It is taken before mu.
+	syncing sync.Mutex
+
 	times sync.Mutex // guards what follows; taken after mu
 	// Once a store has been open for writing its commits disturb the times of
 	// the backing inode. Then mtime and ctime are what users see.
@@ -151,6 +155,8 @@ func (f *file) changed() {
 
 // commit makes what was written survive the death of this process.
 func (f *file) commit() error {
+	f.syncing.Lock()
+	defer f.syncing.Unlock()
 	f.times.Lock()
 	todo := f.uncommitted
 	f.uncommitted = false
@@ -178,6 +184,8 @@ func (f *file) committed() bool {
 // sync makes what was written survive a loss of power, and reports an earlier
 // failure of a sync in the background once.
 func (f *file) sync() error {
+	f.syncing.Lock()
+	defer f.syncing.Unlock()
 	f.times.Lock()
 	since, uncommitted, err := f.since, f.uncommitted, f.err
 	f.since, f.uncommitted, f.err = time.Time{}, false, nil

@@ -32,6 +32,8 @@ type node struct {
 	pages stamp      // state of the backing file that the kernel's pages show
 	quiet quiet
 	fresh bool // has a name that the disk may not know
+
+	naming sync.Mutex // held while fresh is made not so; taken before nodes.mu and mu
 }
 
 // A link is a name in a folder of the backing file system.
@@ -298,43 +300,4 @@ func (t *nodes) openAt(n *node, l link) (int, error) {
 		return -1, unix.ESTALE
 	}
 	return fd, nil
-}
-
-// syncNames makes the names of n durable that are newer than the last call.
-func (t *nodes) syncNames(n *node) error {
-	n.mu.Lock()
-	fresh := n.fresh
-	n.fresh = false
-	n.mu.Unlock()
-	if !fresh {
-		return nil
-	}
-	for _, dir := range t.foldersOf(n) {
-		err := dir.sync()
-		dir.done()
-		if err != nil {
-			n.setFresh()
-			return err
-		}
-	}
-	return nil
-}
-
-// foldersOf opens the folders in which n has names.
-func (t *nodes) foldersOf(n *node) []place {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	var all []place
-	for _, l := range n.links {
-		if dir, err := t.folders.use(l.dir); err == nil {
-			all = append(all, dir)
-		}
-	}
-	return all
-}
-
-func (n *node) setFresh() {
-	n.mu.Lock()
-	n.fresh = true
-	n.mu.Unlock()
 }

@@ -1,0 +1,54 @@
+package fs
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"lazyfs/store"
+)
+
+// Who closes or syncs a file while another sync of it is under way returns when that
+// has ended.
+func TestSyncTogether(t *testing.T) {
+	for _, what := range []struct {
+		name string
+		do   func(*file) error
+	}{{"close", (*file).commit}, {"fsync", (*file).sync}} {
+		t.Run(what.name, func(t *testing.T) {
+			s, err := store.Create(filepath.Join(t.TempDir(), "f.lazy"), store.CreateOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Discard()
+			f := &file{s: s, writable: true}
+			if err := f.change(func(s *store.Store) error { _, err := s.WriteAt([]byte("x"), 0); return err }); err != nil {
+				t.Fatal(err)
+			}
+			f.mu.Lock() // Whoever does it gets no further than the store.
+			done := make(chan error, 2)
+			go func() { done <- f.sync() }()
+			for begun := false; !begun; {
+				f.times.Lock()
+				begun = f.since.IsZero()
+				f.times.Unlock()
+			}
+			go func() { done <- what.do(f) }()
+			select {
+			case <-done:
+				t.Error("one returns while the other has not done it")
+				done <- nil
+			case <-time.After(100 * time.Millisecond):
+			}
+			f.mu.Unlock()
+			for range 2 {
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+			if !f.committed() || !f.since.IsZero() {
+				t.Error("something is left to do")
+			}
+		})
+	}
+}
