@@ -7,7 +7,9 @@
 // both meet the machine in the same moods, each in a process of its own, and
 // prints the medians and their ratios. Without a C compiler or liblz4's headers
 // (Debian: gcc, liblz4-dev) it prints lazyfs's side alone. With arguments it does
-// only the rows whose names contain one of them.
+// only the rows whose names contain one of them. The rows without an aim compare
+// with what the kernel maps: the same data in EROFS, if mkfs.erofs is there (Debian:
+// erofs-utils), and uncompressed.
 //
 // It runs in the repository's top folder, as make bench-map does, and wants root,
 // 3 GiB of memory and 3 GiB of temporary space.
@@ -57,6 +59,9 @@ func bench(args []string) error {
 	fmt.Fprintln(os.Stderr, "packing the stores")
 	if err := makeStores(folder); err != nil {
 		return err
+	}
+	if err := makeErofs(stores{folder: folder}); err != nil {
+		fmt.Fprintf(os.Stderr, "without EROFS: %v\n", err)
 	}
 	machine := &machine{folder: folder, sticks: map[int]*stick{}}
 	defer machine.close()

@@ -25,6 +25,8 @@ type stores struct {
 	frames string // the plain file, in frames of the size that the work wants
 }
 
+func (s stores) plain() string { return filepath.Join(s.folder, "plain") }
+func (s stores) erofs() string { return filepath.Join(s.folder, "erofs") }
 func (s stores) large() string { return filepath.Join(s.folder, "large.lazy") }
 func (s stores) huge() string  { return filepath.Join(s.folder, "huge.lazy") }
 
@@ -40,7 +42,8 @@ func frameSize(path string) (int, error) {
 // makeStores writes the plain file, lines of text that lz4 halves, and packs it:
 // once with each size of frames, and four times over into one store.
 func makeStores(folder string) error {
-	plain, err := os.Create(filepath.Join(folder, "plain"))
+	s := stores{folder: folder}
+	plain, err := os.Create(s.plain())
 	if err != nil {
 		return err
 	}
@@ -56,7 +59,6 @@ func makeStores(folder string) error {
 			return err
 		}
 	}
-	s := stores{folder: folder}
 	for _, frame := range []int{4 << 10, 16 << 10, 64 << 10} {
 		path := filepath.Join(folder, fmt.Sprintf("frames%d.lazy", frame))
 		if err := pack(path, frame, io.NewSectionReader(plain, 0, plainSize)); err != nil {

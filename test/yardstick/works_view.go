@@ -59,7 +59,7 @@ func viewSequential(s stores, goroutines int64) (float64, error) {
 func viewPart(v *uffdmap.Viewer, off, n int64) error {
 	const piece = 64 << 10
 	for at := off; at < off+n; at += piece {
-		span, err := v.View(at, piece)
+		span, err := v.View(at, min(piece, off+n-at))
 		if err != nil {
 			return err
 		}
