@@ -61,7 +61,7 @@ func fullFault(t *testing.T, frame int64, steps []step) string {
 			err = nil
 		}
 		if err == nil {
-			err = s.spaceFault()
+			err = firstError(s.spaceFault(), s.blocksFault())
 		}
 		if err != nil {
 			return fmt.Sprintf("step %d, %v, after %d writes without room: %v", i, st, full, err)
@@ -78,4 +78,19 @@ func fullFault(t *testing.T, frame int64, steps []step) string {
 	must(t, s.Check(context.Background(), func(d *DamageError) { t.Error(d) }, nil))
 	t.Logf("%d writes without room", full)
 	return want.diff(s)
+}
+
+// blocksFault says when fewer blocks are on the disk than the store counts on.
+func (s *Store) blocksFault() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.space == nil {
+		return nil
+	}
+	top := roundUp(max(s.reserved, s.blocks.end), blockLen)
+	believed := top - s.blocks.punched.count(span{0, top})
+	if there, err := s.d.Blocks(); err != nil || there < believed {
+		return fmt.Errorf("the file has %d bytes of the disk, %v, the store counts on %d", there, err, believed)
+	}
+	return nil
 }

@@ -50,6 +50,9 @@ func (s *Store) loadSpace() error {
 		s.blocks.punch(e) // An earlier writer may have done so.
 		return true
 	})
+	if !s.logReserved {
+		s.blocks.lost(extent{s.logNext, logBlockLen}) // It was free when that writer closed.
+	}
 	return s.sparePinned()
 }
 
