@@ -44,7 +44,7 @@ func (s *Store) commit(wait bool) error {
 			return s.datasync()
 		}
 		return nil
-	case s.torn || s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || state.size == 0:
+	case s.torn || s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || state.size == 0 || s.small(state.size):
 		// Where all lies in the superblock, or nothing is left, this needs no room.
 		err = s.checkpoint(wait, state.size)
 	case s.clearedMuch():
@@ -60,6 +60,9 @@ func (s *Store) commit(wait bool) error {
 	}
 	return err
 }
+
+// small reports whether a store of size plain bytes fits into its first block.
+func (s *Store) small(size int64) bool { return size <= inlineMax && s.idx.root == nil }
 
 func (s *Store) markChanged() {
 	s.mu.Lock()

@@ -101,3 +101,38 @@ func same(t *testing.T, s *Store, want []byte) {
 		t.Fatalf("%d bytes read back wrong: %v, size %d", len(want), err, s.Size())
 	}
 }
+
+// A store of nothing but a hole, or zeros, that may lie in its first block can be
+// made longer, cut and synced on a full disk.
+func TestFullDiskSmallHole(t *testing.T) {
+	for _, zeros := range []int{0, 20_000} {
+		dir := smallDisk(t, "1m")
+		path := filepath.Join(dir, "s.lazy")
+		s, err := Create(path, CreateOptions{FrameSize: 4 << 10})
+		must(t, err)
+		if zeros > 0 {
+			_, err = s.WriteAt(make([]byte, zeros), 0)
+			must(t, err)
+			must(t, s.Sync())
+			must(t, s.Truncate(1000))
+			must(t, s.Close())
+			s, err = Open(path, Options{Writable: true})
+			must(t, err)
+		}
+		fillDisk(t, dir)
+		for _, size := range []int64{984, 100, inlineMax, 50} {
+			if err := s.Truncate(size); err != nil && (zeros == 0 || !errors.Is(err, unix.ENOSPC)) {
+				t.Errorf("zeros %d: truncate to %d: %v", zeros, size, err)
+			}
+			if err := s.Sync(); err != nil {
+				t.Errorf("zeros %d: sync of %d bytes: %v", zeros, size, err)
+			}
+		}
+		size := s.Size()
+		must(t, s.Close())
+		s, err = Open(path, Options{})
+		must(t, err)
+		same(t, s, make([]byte, size))
+		must(t, s.Close())
+	}
+}

@@ -206,9 +206,9 @@ func (s *Store) lost(e extent, err error) {
 }
 
 // reserveRecord makes sure that what is cut from a store of size plain bytes can be
-// committed. One that lies in its first block has room there.
+// committed. One that fits into its first block has room there.
 func (s *Store) reserveRecord(size int64) error {
-	if size <= inlineMax {
+	if s.small(size) {
 		return nil
 	}
 	if err := s.loadSpace(); err != nil {
