@@ -250,7 +250,8 @@ func TestFallocateDropsPrivileges(t *testing.T) {
 	d.umount()
 }
 
-// A size that no store can have is one that is too large, not an error of the disk.
+// A size that no store can have is one that is too large, not an error of the disk,
+// and nothing that the log should tell.
 func TestTooLarge(t *testing.T) {
 	d := mountRW(t, t.TempDir())
 	write(t, d.path("f"), text(1, 20_000))
@@ -259,4 +260,7 @@ func TestTooLarge(t *testing.T) {
 	}
 	same(t, d.path("f"), text(1, 20_000))
 	d.umount()
+	if d.log.String() != "" {
+		t.Errorf("the daemon says %q", d.log)
+	}
 }

@@ -57,8 +57,12 @@ func (m *mount) logOnce(format string, args ...any) {
 	m.log.Print(line)
 }
 
-// logStore logs an error of f's store that its caller sees as a mere errno.
+// logStore logs an error of f's store that its caller sees as a mere errno, unless
+// the caller has asked for what no store can be.
 func (m *mount) logStore(f *file, err error) {
+	if errors.Is(err, store.ErrTooLarge) {
+		return
+	}
 	path, rerr := os.Readlink(procPath(f.path))
 	if rerr != nil {
 		path = f.name
