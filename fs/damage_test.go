@@ -3,6 +3,7 @@ package fs_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -143,6 +144,59 @@ func TestStoreChangedUnderneath(t *testing.T) {
 			case err := <-d.done:
 				t.Fatalf("the daemon has ended: %v", err)
 			default:
+			}
+		})
+	}
+}
+
+// A store that another takes the place of stays what it was for who has it open,
+// writes included, which are lost with it. Who opens it from then on gets the other.
+func TestStoreReplaced(t *testing.T) {
+	for _, writable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("writable=%v", writable), func(t *testing.T) {
+			back := t.TempDir()
+			path := filepath.Join(back, "f.lazy")
+			old, now := text(1, 200_000), text(2, 300_000)
+			pack(t, path, old)
+			pack(t, filepath.Join(back, "new.lazy"), now)
+			d := start(t, mountSpec{Source: back, Writable: writable})
+			flags := os.O_RDONLY
+			if writable {
+				flags = os.O_RDWR
+			}
+			f, err := os.OpenFile(d.path("f"), flags, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := os.Rename(filepath.Join(back, "new.lazy"), path); err != nil {
+				t.Fatal(err)
+			}
+			if writable {
+				if _, err := f.WriteAt([]byte("written"), 5000); err != nil {
+					t.Error(err)
+				}
+				copy(old[5000:], "written")
+				if err := f.Sync(); err != nil {
+					t.Error(err)
+				}
+			}
+			got := make([]byte, len(old))
+			if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, old) {
+				t.Errorf("who has it open reads something else at %#x, %v", firstDiff(got, old), err)
+			}
+			until(t, "the other store is seen", func() bool {
+				got, err := os.ReadFile(d.path("f"))
+				return err == nil && bytes.Equal(got, now)
+			})
+			f.Close()
+			same(t, d.path("f"), now)
+			d.umount()
+			if got := unpack(t, path); !bytes.Equal(got, now) {
+				t.Error("the other store was written to")
+			}
+			if d.log.String() != "" {
+				t.Errorf("the daemon says %q", d.log)
 			}
 		})
 	}

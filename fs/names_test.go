@@ -169,6 +169,18 @@ func TestRename(t *testing.T) {
 	}
 	same(t, d.path("short"), []byte("other"))
 	same(t, d.path("other"), []byte("a"))
+	if err := os.Mkdir(d.path("folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.path("folder", "in"), []byte("in"))
+	for _, names := range [][2]string{{"short", "folder"}, {"folder", "short"}} {
+		err := unix.Renameat2(unix.AT_FDCWD, d.path(names[0]), unix.AT_FDCWD, d.path(names[1]), unix.RENAME_EXCHANGE)
+		if err != unix.EINVAL {
+			t.Errorf("RENAME_EXCHANGE of %s and %s: %v, want %v", names[0], names[1], err, unix.EINVAL)
+		}
+		same(t, d.path("short"), []byte("other"))
+		same(t, d.path("folder", "in"), []byte("in"))
+	}
 	if err := os.MkdirAll(d.path("x", "y"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -199,6 +199,12 @@ func TestLocks(t *testing.T) {
 	if err := exec.Command("flock", "-n", d.path("f"), "true").Run(); err == nil {
 		t.Error("another program gets the lock that is held")
 	}
+	whole := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(uintptr(b), unix.F_OFD_SETLK, &whole); err != nil {
+		t.Errorf("a lock of fcntl(2), of which flock(2) knows nothing: %v", err)
+	}
+	whole.Type = unix.F_UNLCK
+	unix.FcntlFlock(uintptr(b), unix.F_OFD_SETLK, &whole)
 	unix.Flock(a, unix.LOCK_UN)
 	run(t, d.dir, "flock", "-n", "f", "true")
 
