@@ -146,6 +146,30 @@ func TestMountFails(t *testing.T) {
 	}
 }
 
+// A second mount of one source in one place, which would hide the first, is refused,
+// whatever path names the source. One of another source is not.
+func TestMountTwice(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	write(t, dir+"/others/other", nil)
+	mountStore(t, dir, "stores", "mnt")
+	if err := os.Symlink("stores", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{"stores", "link"} {
+		want := "lazyfs mount: " + dir + "/mnt: " + dir + "/" + source + " is mounted there already"
+		fails(t, dir, 3, want, "mount", "--rw", source, "mnt")
+	}
+	mountStore(t, dir, "others", "mnt")
+	if got := list(t, dir+"/mnt"); !slices.Equal(got, []string{"other"}) {
+		t.Errorf("the mount on top shows %q", got)
+	}
+	must(t, dir, "umount", "mnt")
+	must(t, dir, "umount", "mnt")
+	mountStore(t, dir, "stores", "mnt")
+	must(t, dir, "umount", "mnt")
+}
+
 // A mount in use is not unmounted; the error names it and its user.
 func TestUmountBusy(t *testing.T) {
 	dir := t.TempDir()
@@ -194,7 +218,8 @@ func TestMountSignals(t *testing.T) {
 	}
 }
 
-// After a daemon was killed, umount removes the mount and does not claim that
+// After a daemon was killed, the place is free for another mount only when umount has
+// removed the old one. umount removes the mount and does not claim that
 // everything is durable, unless nothing could have been written.
 func TestUmountAfterKill(t *testing.T) {
 	for _, rw := range []bool{false, true} {
@@ -210,6 +235,7 @@ func TestUmountAfterKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "the daemon has ended", func() bool { return !alive(pid) })
+		fails(t, dir, 3, "lazyfs mount: "+dir+"/mnt: is a mount whose daemon is dead: unmount it first", "mount", "stores", "mnt")
 		if rw {
 			fails(t, dir, 3, "lazyfs umount: "+dir+"/mnt: unmounted, but its daemon (pid "+strconv.Itoa(pid)+") was killed: ", "umount", "mnt")
 		} else {

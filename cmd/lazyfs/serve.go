@@ -8,7 +8,6 @@ import (
 	"log/syslog"
 	"os"
 	"os/signal"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +29,7 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 		return err
 	}
 	// Afterwards it would be a question to the mount itself.
-	real, err := filepath.EvalSymlinks(dir)
+	real, err := mountPlace(source, dir)
 	if err != nil {
 		return err
 	}
