@@ -49,8 +49,8 @@ func TestMountHelper(t *testing.T) {
 	if out := must(t, dir, "info", "stores/new.lazy"); !strings.Contains(out, "zstd") || !strings.Contains(out, "65536") {
 		t.Errorf("new store is not of zstd and 64 KiB:\n%s", out)
 	}
-	// mount(8) repeats the options of a mount that it changes.
-	again := ",noexec,remount,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576"
+	// mount(8) repeats the options of a mount that it changes, and those of its line.
+	again := ",codec=zstd,noexec,remount,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576"
 	if r := helper("stores", "mnt", "-o", "ro"+again); r != (result{}) || flags() != unix.ST_RDONLY|unix.ST_NOEXEC {
 		t.Errorf("remount ro: %+v, flags %#x", r, flags())
 	}

@@ -69,13 +69,13 @@ func (m *mounter) run(ctx context.Context, args []string) error {
 	if _, err := m.flags.options(); err != nil {
 		return err
 	}
+	if m.options.remount {
+		return m.remount(args[1]) // with the options of the mount's line in fstab besides
+	}
 	for _, name := range []string{"codec", "level", "frame"} {
 		if !m.rw && m.flagSet.Changed(name) {
 			return usagef("--%s: has no meaning without --rw", name)
 		}
-	}
-	if m.options.remount {
-		return m.remount(args[1])
 	}
 	if m.cache < 1<<20 {
 		return usagef("--cache %v: want at least 1M", &m.cache)
