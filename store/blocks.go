@@ -6,8 +6,10 @@ package store
 // ones are kept, and some are made in advance by filling them with zeros.
 
 const (
-	// aheadBytes bounds the zeros that are written between two commits.
-	aheadBytes = 48 << 10
+	// aheadBytes bounds the zeros that are written between two commits beyond what is
+	// needed, so that one of a page, in frames of up to DefaultFrameSize, writes less
+	// than 64 KiB.
+	aheadBytes = 36 << 10
 	// blockLen is a multiple of the length of a file system's blocks, most often.
 	blockLen = 4096
 )

@@ -252,13 +252,14 @@ func (s *Store) logRecord(size int64) ([]logBlock, []int64, error) {
 }
 
 // maxLogRun bounds the room for the log that is taken at a time, so that its
-// blocks lie one behind the other.
+// blocks lie one behind the other. All of it must have blocks, so it is also bounded
+// by what may be written for that.
 const maxLogRun = 8 * logBlockLen
 
 // logPlace returns room for a log block.
 func (s *Store) logPlace() int64 {
 	if s.logRun.len == 0 {
-		run := min(max(s.stored/64&^(logBlockLen-1), logBlockLen), maxLogRun)
+		run := max(min(s.stored/64, s.ahead, maxLogRun)&^(logBlockLen-1), logBlockLen)
 		off, err := s.takeWritten(run, true)
 		s.logRun, s.logReserved = extent{off, run}, err == nil
 	}

@@ -40,6 +40,15 @@ func someRuns(short, usual, long int) int {
 	return usual
 }
 
+// alone leaves out, with -short, a test of one goroutine that takes long: -short is
+// for the race detector, which has nothing to see there.
+func alone(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("one goroutine")
+	}
+}
+
 // A step is one thing that is done to a store. It is data, so that a sequence of
 // them can be repeated with some left out.
 type step struct {
