@@ -163,35 +163,60 @@ func TestWrittenAhead(t *testing.T) {
 	}
 }
 
-// What was reserved behind the end is given back when the store is closed, also by
-// a later writer when the first was killed.
+// What was reserved behind the end is given back when the store is closed or
+// discarded, also by a later writer when the first was killed.
 func TestReservedIsGivenBack(t *testing.T) {
-	for _, killed := range []bool{false, true} {
+	for _, end := range []string{"closed", "discarded", "killed", "killed before its log grew the file"} {
 		f := tempFile(t)
 		path := f.Name()
 		s, err := CreateFile(f, CreateOptions{FrameSize: 64 << 10})
 		must(t, err)
 		_, err = s.WriteAt(noise(3<<20, 4), 0)
 		must(t, err)
-		must(t, s.Sync())
-		_, err = s.WriteAt(noise(2<<20, 5), 0)
-		must(t, err)
-		if s.reserved <= s.space.end() {
-			t.Errorf("%#x is reserved, want more than the end, %#x", s.reserved, s.space.end())
-		}
-		if killed {
-			must(t, f.Close())
-			s, err = Open(path, Options{Writable: true})
+		if end == "discarded" || end == "killed before its log grew the file" {
+			must(t, s.Close())
+			f, err = os.OpenFile(path, os.O_RDWR, 0)
 			must(t, err)
 		}
-		must(t, s.Close())
+		switch end {
+		case "discarded":
+			s, err = OpenFile(f, Options{Writable: true})
+			must(t, err)
+			reserveSome(t, s)
+			must(t, s.Discard())
+		case "killed before its log grew the file":
+			must(t, fileDisk{f}.Reserve(3<<20, 2<<20))
+			must(t, f.Close())
+		default:
+			must(t, s.Sync())
+			reserveSome(t, s)
+			if end == "closed" {
+				must(t, s.Close())
+			} else {
+				must(t, f.Close())
+			}
+		}
+		if end != "closed" && end != "discarded" {
+			s, err = Open(path, Options{Writable: true})
+			must(t, err)
+			must(t, s.Close())
+		}
 		var st unix.Stat_t
 		must(t, unix.Stat(path, &st))
 		s, err = Open(path, Options{})
 		must(t, err)
-		if end := s.sb.end; st.Size > end || st.Blocks*512 > roundUp(end, blockLen)+32<<10 {
-			t.Errorf("killed %v: file of %d bytes takes %d, want no more than its end, %d", killed, st.Size, st.Blocks*512, end)
+		if last := s.sb.end; st.Size > last && end != "discarded" || st.Blocks*512 > roundUp(st.Size, blockLen)+32<<10 {
+			t.Errorf("%s: file of %d bytes takes %d, want no more than its end, %d", end, st.Size, st.Blocks*512, last)
 		}
 		must(t, s.Close())
+	}
+}
+
+func reserveSome(t *testing.T, s *Store) {
+	t.Helper()
+	_, err := s.WriteAt(noise(2<<20, 5), 0)
+	must(t, err)
+	if s.reserved <= s.space.end() {
+		t.Errorf("%#x is reserved, want more than the end, %#x", s.reserved, s.space.end())
 	}
 }
