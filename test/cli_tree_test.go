@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -194,4 +195,29 @@ func TestUnpackDamagedFolder(t *testing.T) {
 	if got := list(t, dir); !slices.Equal(got, []string{"src", "stores"}) {
 		t.Errorf("folder holds %q", got)
 	}
+}
+
+// A folder that is unpacked onto a mount is durable like any other, although the
+// kernel does not tell the mount of syncfs(2).
+func TestUnpackOntoMount(t *testing.T) {
+	dir := t.TempDir()
+	const files = 7
+	for i := range files {
+		write(t, fmt.Sprintf("%s/plain/sub%d/%d", dir, i%3, i), text(uint64(i), 30_000))
+	}
+	must(t, dir, "pack", "plain", "stores")
+	write(t, dir+"/back/README", nil)
+	mountStore(t, dir, "--rw", "back", "mnt")
+	must(t, dir, "unpack", "stores", "mnt/tree")
+	var counters []struct{ Syncs int }
+	if err := json.Unmarshal([]byte(must(t, dir, "info", "--json", "--mount", "mnt")), &counters); err != nil {
+		t.Fatal(err)
+	}
+	if len(counters) != 1 || counters[0].Syncs < files {
+		t.Errorf("%+v: want a sync of each of %d files", counters, files)
+	}
+	if got := must(t, dir, "cat", "back/tree/sub0/3.lazy"); got != string(text(3, 30_000)) {
+		t.Error("a file differs")
+	}
+	must(t, dir, "umount", "mnt")
 }

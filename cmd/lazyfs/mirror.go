@@ -83,13 +83,13 @@ func (m *mirror) run(ctx context.Context, t tree) error {
 	if err := m.fill(ctx, t.entries, temp); err != nil {
 		return err
 	}
-	if err := syncFileSystem(temp); err != nil {
+	if err := syncTree(temp); err != nil {
 		return err
 	}
 	if err := renameNew(temp, m.dst); err != nil {
 		return fmt.Errorf("%s: %w", m.dst, err)
 	}
-	return syncFolder(filepath.Dir(m.dst))
+	return syncPath(filepath.Dir(m.dst))
 }
 
 // checkTarget refuses a target that exists or lies in the source.
@@ -244,14 +244,4 @@ func removeTree(root string) {
 		return err
 	})
 	_ = os.RemoveAll(root)
-}
-
-// syncFileSystem makes everything in the file system of the folder durable.
-func syncFileSystem(folder string) error {
-	d, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
 }

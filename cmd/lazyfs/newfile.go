@@ -79,7 +79,7 @@ func (n *newFile) finish(like fs.FileInfo) error {
 	if err := n.link(); err != nil {
 		return fmt.Errorf("%s: %w", n.path, err)
 	}
-	return syncFolder(filepath.Dir(n.path))
+	return syncPath(filepath.Dir(n.path))
 }
 
 // link gives the file its name.
@@ -142,8 +142,8 @@ func tempName(path string) string {
 	return filepath.Join(filepath.Dir(path), ".lazyfs-"+rand.Text()[:12]+".tmp")
 }
 
-// syncFolder makes the names in a folder durable.
-func syncFolder(path string) error {
+// syncPath makes the content of a file, or the names in a folder, durable.
+func syncPath(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err

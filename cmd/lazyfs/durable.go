@@ -1,0 +1,39 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// syncTree makes the new tree at root durable.
+func syncTree(root string) error {
+	d, err := os.Open(root)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	var st unix.Statfs_t
+	// The kernel does not pass syncfs(2) on to most file systems in user space.
+	if unix.Fstatfs(int(d.Fd()), &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC {
+		return syncEach(root)
+	}
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
+}
+
+// syncEach makes files and folders of a tree durable one by one. What its owner may
+// not read can't be asked for.
+func syncEach(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && (d.IsDir() || d.Type().IsRegular()) {
+			err = syncPath(path)
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		return err
+	})
+}
