@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -109,7 +108,7 @@ func TestConfine(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "file")
 		must(t, "write", os.WriteFile(file, []byte("content"), 0o600))
 		c := command("confined", file, readFiles)
-		run(t, c, 20*time.Second)
+		run(t, c, tooLong)
 	}
 }
 

@@ -185,7 +185,7 @@ func disturbed(t *testing.T, disturb disturbance, limit int64, env ...string) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	dog := watch(c, d+30*time.Second)
+	dog := watch(c, d+tooLong)
 	times := disturb(t, c.Process.Pid, time.Now().Add(d))
 	err := c.Wait()
 	if hung := dog.stop(); hung != nil {

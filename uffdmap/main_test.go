@@ -109,7 +109,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // await waits until ok; after a while that is an error.
 func await(what string, ok func() bool) error {
-	const patience = 20 * time.Second
+	const patience = time.Minute
 	for deadline := time.Now().Add(patience); !ok(); {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("not within %v: %s", patience, what)

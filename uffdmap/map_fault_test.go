@@ -162,7 +162,7 @@ func TestMapMemoryLimit(t *testing.T) {
 		m := mustMap(t, path, o)
 		r := rand.New(rand.NewPCG(seed, 1))
 		peak := int64(0)
-		for i := range 20_000 {
+		for i := range 5_000 {
 			at := r.IntN(len(data))
 			if m.Bytes()[at] != data[at] {
 				t.Fatalf("%+v: byte %#x is %#x, want %#x", o, at, m.Bytes()[at], data[at])
@@ -174,7 +174,7 @@ func TestMapMemoryLimit(t *testing.T) {
 			if i%100 == 0 {
 				peak = max(peak, m.Stats().Resident)
 			}
-			if o.Writable && i%5000 == 4999 {
+			if o.Writable && i%1250 == 1249 {
 				if err := m.Sync(); err != nil {
 					t.Fatal(err)
 				}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -246,7 +245,7 @@ func TestMapManyPrograms(t *testing.T) {
 		c := command("compare", path, plain)
 		c.Stdin = hold
 		all.Go(func() {
-			if out, err := output(c, 20*time.Second); err != nil {
+			if out, err := output(c, tooLong); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})

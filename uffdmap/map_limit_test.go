@@ -84,7 +84,7 @@ func countersBody(args []string) error {
 func TestMapEvictionStorm(t *testing.T) {
 	path := pack(t, make([]byte, 2*minFrames<<14), store.CreateOptions{})
 	d := seconds(2*time.Second, 3*time.Minute)
-	t.Log(run(t, command("counters", path, d.String()), d+20*time.Second))
+	t.Log(run(t, command("counters", path, d.String()), d+tooLong))
 }
 
 func init() { bodies["limited"] = limitedBody }
@@ -186,14 +186,17 @@ func memfdBytes(pid int) int64 {
 // in one go.
 func TestMapLimitFromOutside(t *testing.T) {
 	size, limit := 64<<20, int64(24<<20)
-	if storming {
+	switch {
+	case storming:
 		size, limit = 4<<30, 256<<20
+	case testing.Short():
+		size, limit = 24<<20, 8<<20
 	}
 	c := command("limited", packNumbers(t, size), strconv.FormatInt(limit, 10))
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
 	must(t, "start", c.Start())
-	dog := watch(c, seconds(time.Minute, 10*time.Minute))
+	dog := watch(c, seconds(0, 10*time.Minute)+tooLong)
 	var peak struct{ shared, memfd, helper int64 }
 	var done atomic.Bool
 	var all sync.WaitGroup
@@ -265,5 +268,5 @@ func TestMapEvictsBesideStuckStore(t *testing.T) {
 	must(t, "allow", os.WriteFile(filepath.Join(folder, "1"), nil, 0o600))
 	c := command("stuck eviction", pack(t, content(4<<20, 70), store.CreateOptions{}))
 	c.Env = append(c.Env, stuckEnv+"="+folder, "GOMAXPROCS=8", "GODEBUG=asyncpreemptoff=1")
-	run(t, c, 15*time.Second)
+	run(t, c, tooLong)
 }

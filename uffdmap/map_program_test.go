@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -72,7 +71,7 @@ func waitFor(t *testing.T, c *exec.Cmd, line string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Process.Kill() })
-	dog := watch(c, 30*time.Second)
+	dog := watch(c, tooLong)
 	defer dog.stop()
 	if got, err := bufio.NewReader(out).ReadString('\n'); got != line {
 		t.Fatalf("%v: printed %q, want %q (%v)", c.Args[1:], got, line, err)
@@ -249,5 +248,5 @@ func splitBody(args []string) error {
 // pieces for the kernel then, and for nobody else.
 func TestMapSplit(t *testing.T) {
 	path, plain := storeAndPlain(t, 4<<20, 43)
-	run(t, command("split", path, plain), 20*time.Second)
+	run(t, command("split", path, plain), tooLong)
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -68,7 +67,7 @@ func TestMapUnprivileged(t *testing.T) {
 	}
 	c := command("unprivileged", path)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	run(t, c, 30*time.Second)
+	run(t, c, tooLong)
 	data[70_000] = 0x42
 	if !bytes.Equal(unpack(t, path), data) {
 		t.Error("store differs from what was written")

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"lazyfs/store"
 )
@@ -93,5 +92,5 @@ func prefetchedBody(args []string) error {
 // lie and whoever else asks.
 func TestPrefetchManyRanges(t *testing.T) {
 	path := pack(t, content(4<<20, 40), store.CreateOptions{})
-	run(t, command("prefetched", path), 30*time.Second)
+	run(t, command("prefetched", path), tooLong)
 }

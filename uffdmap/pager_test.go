@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"lazyfs/internal/uffd"
 	"lazyfs/store"
@@ -94,7 +93,7 @@ func TestPagerStuckStore(t *testing.T) {
 	c := command("stuck", pack(t, content(4<<20, 30), store.CreateOptions{}))
 	// Without signals nothing but an answer lets a waiting thread go on.
 	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), "GOMAXPROCS=24", "GODEBUG=asyncpreemptoff=1")
-	run(t, c, 30*time.Second)
+	run(t, c, tooLong)
 }
 
 // noMainEnv makes the test program one that does not call Main.
@@ -110,7 +109,7 @@ func TestHelperProgram(t *testing.T) {
 		c.Env = append(c.Env, noMainEnv+"=1", "PATH="+bin)
 		return c
 	}
-	out, err := output(prepare(), 20*time.Second)
+	out, err := output(prepare(), tooLong)
 	if err == nil || !strings.Contains(out, ErrNoHelper.Error()) {
 		t.Errorf("without a helper program: %v, want %v\n%s", err, ErrNoHelper, out)
 	}
@@ -122,7 +121,7 @@ func TestHelperProgram(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(bin, "lazyfs")); err != nil {
 		t.Fatal(err)
 	}
-	run(t, prepare(), 20*time.Second)
+	run(t, prepare(), tooLong)
 }
 
 // A helper that ends at once is an error of Map, not a wait for ever.
@@ -134,7 +133,7 @@ func TestHelperEndsAtOnce(t *testing.T) {
 	}
 	c := command("compare", path, plain)
 	c.Env = append(c.Env, noMainEnv+"=1", "PATH="+bin)
-	out, err := output(c, 20*time.Second)
+	out, err := output(c, tooLong)
 	if err == nil || !strings.Contains(out, "ended before it was ready") {
 		t.Errorf("%v, want an error\n%s", err, out)
 	}

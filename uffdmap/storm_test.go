@@ -135,7 +135,7 @@ func TestMapCollectorStorm(t *testing.T) {
 		t.Run(fmt.Sprintf("procs=%d", procs), func(t *testing.T) {
 			c := command("storm", path, plain, d.String())
 			c.Env = append(c.Env, "GOMAXPROCS="+strconv.Itoa(procs))
-			t.Log(run(t, c, d+20*time.Second))
+			t.Log(run(t, c, d+tooLong))
 		})
 	}
 	// Signals make a waiting thread fault again, and hide that nobody woke it.
@@ -143,6 +143,6 @@ func TestMapCollectorStorm(t *testing.T) {
 		d := seconds(2*time.Second, time.Minute)
 		c := command("storm", path, plain, d.String())
 		c.Env = append(c.Env, "GODEBUG=asyncpreemptoff=1")
-		t.Log(run(t, c, d+20*time.Second))
+		t.Log(run(t, c, d+tooLong))
 	})
 }

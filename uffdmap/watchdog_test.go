@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// tooLong marks a program as hung: it is more than any takes on a slow and busy machine.
+const tooLong = 2 * time.Minute
+
 // A watchdog ends a command that takes too long, after it has told where each of
 // its threads is.
 type watchdog struct {
