@@ -225,6 +225,7 @@ func (o *overwriter) rewrite(frame int) {
 // A store whose frames are overwritten at random ten times over keeps its file
 // below 1.5 times what they take plus 64 MiB, whatever the size of its commits.
 func TestAllocatorKeepsFileSmall(t *testing.T) {
+	alone(t)
 	for commit, frames := range map[int]int{1: 8192, 256: 65536, 4096: 16384} {
 		a, err := newAllocator(4096, nil)
 		if err != nil {

@@ -78,7 +78,7 @@ func TestCacheModel(t *testing.T) {
 		c := NewCache(size)
 		plain, got, want := make([]byte, MaxFrameSize), make([]byte, MaxFrameSize), make([]byte, MaxFrameSize)
 		lengths := map[cacheKey]int{}
-		for step := range 4000 {
+		for step := range someRuns(400, 4000, 40000) {
 			k := cacheTestKey(uint64(r.IntN(3)), r.Int64N(200))
 			if r.IntN(4) == 0 {
 				k.sum++ // Rewritten.
@@ -127,6 +127,7 @@ func TestCacheModel(t *testing.T) {
 // A cache holds exactly as many frames as fit into its size, never one more,
 // and takes no more memory than that.
 func TestCacheBound(t *testing.T) {
+	alone(t)
 	for _, size := range []int64{1, 4095, 4096, 3 * 4096, 1<<20 + 4095, 8 << 20, 64 << 20} {
 		for _, frame := range []int64{1, 4096, 16 << 10, 1 << 20} {
 			c := NewCache(size)
@@ -183,6 +184,7 @@ func TestCacheNone(t *testing.T) {
 // scan. Of those reads 60 % would hit in a queue of this size, and 73 % if the
 // frame read longest ago made room.
 func TestCacheScan(t *testing.T) {
+	alone(t)
 	const frameSize, hotFrames = 16 << 10, 2048 // half of the cache
 	c := NewCache(2 * hotFrames * frameSize)
 	seed := rand.Uint64()
@@ -222,6 +224,7 @@ func TestCacheScan(t *testing.T) {
 
 // A cache full of frames that nobody reads any more makes room for others.
 func TestCacheForgets(t *testing.T) {
+	alone(t)
 	c := NewCache(1 << 20)
 	b := make([]byte, 4096)
 	use := func(store uint64) (hits int) {
@@ -251,7 +254,7 @@ func TestCacheConcurrent(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 0))
 			got, want := make([]byte, 64<<10), make([]byte, 64<<10)
-			for i := range 5000 {
+			for i := range someRuns(1500, 5000, 50000) {
 				k := cacheTestKey(uint64(r.IntN(2)), r.Int64N(2000))
 				n := 4096 << (k.frame % 5)
 				fillFrame(k, want[:n])

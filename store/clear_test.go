@@ -48,6 +48,7 @@ func (x *index) loaded(n *node) int {
 // for it, in who does it and in who replays it from the log; and a log that would
 // take long to replay is not written.
 func TestClearMemory(t *testing.T) {
+	alone(t)
 	image, _ := wideStore()
 	const kept = keptNodes + 10
 	cuts := map[string]func(s *Store) error{
@@ -94,6 +95,7 @@ func TestClearMemory(t *testing.T) {
 // Whatever ranges are punched from an index of several levels, exactly the frames
 // in them become holes, at once and when the store is opened again.
 func TestClearModel(t *testing.T) {
+	alone(t)
 	image, frames := wideStore()
 	r := rand.New(rand.NewPCG(randomSeed(t), 1))
 	d := diskWith(image)

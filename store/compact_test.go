@@ -116,7 +116,8 @@ func wantTight(t *testing.T, what string, i Info) {
 // Wherever the free space lies, Compact leaves at most 1/64 of the bytes in use
 // and 32 KiB free, every plain byte as it was, and nothing for a second Compact to move.
 func TestCompact(t *testing.T) {
-	for _, how := range []string{"overwritten", "punched", "small gaps", "front", "end", "killed"} {
+	hows := []string{"overwritten", "punched", "small gaps", "front", "end", "killed"}
+	for _, how := range hows[:someRuns(1, len(hows), len(hows))] {
 		path := filepath.Join(t.TempDir(), "s.lazy")
 		want := fragment(t, path, how, 2000)
 		var moved, grown int64
@@ -150,7 +151,8 @@ func TestCompactRecompress(t *testing.T) {
 	_, err = Pack(context.Background(), f, bytes.NewReader(want[:1000]), PackOptions{})
 	must(t, err)
 	must(t, f.Close())
-	for _, o := range []CompactOptions{{Codec: codec.Zstd}, {Codec: codec.Gzip, Level: 1}, {Codec: codec.Raw}, {Codec: codec.LZ4}, {Level: 9}} {
+	options := []CompactOptions{{Codec: codec.Zstd}, {Codec: codec.Gzip, Level: 1}, {Codec: codec.Raw}, {Codec: codec.LZ4}, {Level: 9}}
+	for _, o := range options[:someRuns(1, len(options), len(options))] {
 		name := o.Codec.String()
 		if o.Codec == 0 {
 			name = "lz4"
@@ -208,7 +210,8 @@ func TestCompactInterrupted(t *testing.T) {
 // Writers in the same process go on while a store is compacted: no write is lost,
 // none shows in the wrong place, and reads see what was written last.
 func TestCompactBesideWriters(t *testing.T) {
-	const writers, frames = 4, 100
+	const writers = 4
+	frames := someRuns(40, 100, 100)
 	path := filepath.Join(t.TempDir(), "s.lazy")
 	want := fragment(t, path, "overwritten", writers*frames)
 	s, err := Open(path, Options{Writable: true, DirtyBytes: 64 << 10, Cache: NewCache(256 << 10)})
@@ -220,7 +223,7 @@ func TestCompactBesideWriters(t *testing.T) {
 		busy.Go(func() {
 			r := rand.New(rand.NewPCG(seed, uint64(w)))
 			mine := want[w*frames*MinFrameSize:][:frames*MinFrameSize]
-			base := int64(w) * frames * MinFrameSize
+			base := int64(w * frames * MinFrameSize)
 			for !enough.Load() {
 				off := r.IntN(len(mine) - 5000)
 				p := compactFrame(r, 1+r.IntN(5000))
@@ -249,7 +252,7 @@ func TestCompactBesideWriters(t *testing.T) {
 			}
 		})
 	}
-	for i := range 4 {
+	for i := range someRuns(3, 4, 40) {
 		o := CompactOptions{}
 		if i%3 == 2 {
 			o.Codec = []codec.ID{codec.Zstd, codec.LZ4}[i%2]

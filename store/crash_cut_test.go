@@ -27,7 +27,7 @@ func (h *crashHarness) cut() {
 		}
 		return
 	}
-	for range 16 {
+	for range someRuns(4, 16, 16) {
 		bias := r.IntN(4)
 		for i := range c.done {
 			how := r.IntN(3)

@@ -18,7 +18,7 @@ import (
 // last completed Sync or a later commit held; Check finds nothing; and once it was
 // opened for writing, opening it again writes nothing.
 func TestCrash(t *testing.T) {
-	crashes(t, someRuns(6, 95, 400), func(r *rand.Rand) crashRun {
+	crashes(t, someRuns(2, 95, 400), func(r *rand.Rand) crashRun {
 		m := stepMaker{r: r, frame: MinFrameSize, frames: 12, weights: []weight{{"write", 18}, {"frames", 6}, {"truncate", 4}, {"punch", 4},
 			{"sync", 8}, {"commit", 4}, {"checkpoint", 1}, {"compact", 1}, {"close", 2}, {"kill", 2}}}
 		if r.IntN(3) == 0 {
@@ -46,7 +46,7 @@ func TestCrashCompact(t *testing.T) {
 // A store that is packed is no store, an empty one or a whole one until that is
 // done, and then stays whole.
 func TestCrashPack(t *testing.T) {
-	crashes(t, someRuns(4, 20, 300), func(r *rand.Rand) crashRun {
+	crashes(t, someRuns(2, 20, 300), func(r *rand.Rand) crashRun {
 		m := stepMaker{r: r, frame: MinFrameSize, frames: 12, far: []int64{1 << 23, 1 << 33}, weights: []weight{{"write", 1}}}
 		c := crashRun{packed: newPlainFile(nil), steps: []step{{what: "sync"}, {what: "write", n: 100}, {what: "close"}}}
 		for range r.IntN(10) {

@@ -44,7 +44,7 @@ func faults(t *testing.T, runs int, make func(r *rand.Rand) []step) {
 	places := map[string]int{}
 	for i := range runs {
 		seed, kind := randomSeed(t), faultKinds[i%len(faultKinds)]
-		for n := 2; ; n++ {
+		for n := 2; ; n += someRuns(3, 1, 1) {
 			h := &faultHarness{t: t, at: n, faultKind: kind, steps: make(rand.New(rand.NewPCG(seed, 3)))}
 			if !h.run() {
 				break

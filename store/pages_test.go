@@ -140,6 +140,7 @@ func checkFrames(t *testing.T, p *Pages, plain []byte) {
 // A page file that is not one page is damage, named with its path and its plain
 // bytes, and the other pages read as ever, also when it is the last.
 func TestPagesDamage(t *testing.T) {
+	alone(t)
 	whole := bytes.Repeat([]byte("page"), PageSize/4)
 	for name, spoil := range map[string]func(t *testing.T, folder, file string){
 		"short": func(t *testing.T, folder, file string) { writePage(t, folder, file, whole[:4095]) },

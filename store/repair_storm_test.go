@@ -16,7 +16,7 @@ import (
 func TestRepairStorm(t *testing.T) {
 	r := rand.New(rand.NewPCG(randomSeed(t), 0))
 	b := breakable(t, "punched")
-	for i := range someRuns(5, 15, 500) {
+	for i := range someRuns(2, 15, 500) {
 		image := bytes.Clone(b.image)
 		for range 1 + r.IntN(8) {
 			at, n := r.IntN(len(image)), 1+r.IntN(20_000)
@@ -43,6 +43,7 @@ func TestRepairStorm(t *testing.T) {
 
 // Stores made to mislead are repaired or refused, like any other.
 func TestRepairHostile(t *testing.T) {
+	alone(t)
 	for _, list := range [][]hostile{hostileFrames(), hostileEntries(), hostileIndexes(), hostileSuperblocks()} {
 		for _, h := range list {
 			_, _, _, err := repaired(t, h.forge.image())

@@ -16,6 +16,7 @@ import (
 // exactly the frames that can't, which are holes then, and says what it can't
 // vouch for. A lost index alone costs no bytes.
 func TestRepair(t *testing.T) {
+	alone(t)
 	b := breakable(t, "closed")
 	for _, c := range []struct {
 		name   string

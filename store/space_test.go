@@ -45,6 +45,7 @@ func (s *Store) spaceFault() error {
 // keeps an old generation lets it grow, by what is written meanwhile, and no
 // more once it is gone; what is punched or cut off is given back to the disk.
 func TestOverwrittenStaysSmall(t *testing.T) {
+	alone(t)
 	size, extra := int64(16<<20), int64(12<<20)
 	if os.Getenv("LAZYFS_LONG") != "" {
 		size, extra = 1<<30, 64<<20
