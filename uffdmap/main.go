@@ -106,7 +106,10 @@ func setUpHelper() {
 	// A service manager stops the whole group, a terminal interrupts it; the
 	// program may still want to sync. A helper ends when the program has.
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	runtime.GOMAXPROCS(runtime.NumCPU())
+	// The workers spend their time in system calls. While there is a P to spare the
+	// runtime leaves each its own meanwhile; otherwise it takes that away in long
+	// calls, and has another thread look for something to do with it.
+	runtime.GOMAXPROCS(minWorkers() + 2)
 	debug.SetGCPercent(100)
 	debug.SetMemoryLimit(math.MaxInt64)
 	for fd := fdProgram; fd <= fdPager; fd++ {

@@ -3,10 +3,12 @@ package uffdmap
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,15 +20,18 @@ import (
 // registered as exclusive: the kernel wakes one idle worker for a fault, and
 // always the same one while that keeps up.
 type pool struct {
-	p       *pager
-	workers []*worker
-	help    int // eventfd: there is something in the queue for an idle worker
+	p     *pager
+	help  int // eventfd: there is something in the queue for an idle worker
+	share int // workers that may load for one mapping
 
-	mu      sync.Mutex // guards what follows
-	loading int        // workers that load frames
-	queue   []touch    // absent pages that wait for a worker that may load
-	aheads  []aheadJob // that want another worker
-	queued  atomic.Int32
+	mu       sync.Mutex // guards what follows; taken after pager.mu
+	workers  []*worker
+	loading  int        // workers that load frames
+	loaded   int        // touches whose load has ended
+	queue    []touch    // absent pages that wait for a worker that may load
+	aheads   []aheadJob // that want another worker
+	checking bool       // a call of relieve is due
+	queued   atomic.Int32
 }
 
 // A touch is a fault on an absent page, to be answered by loading its frame.
@@ -50,8 +55,8 @@ func newPool(p *pager) (*pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make an eventfd: %w", err)
 	}
-	pl := &pool{p: p, help: help}
-	for range max(4, runtime.NumCPU()+2) {
+	pl := &pool{p: p, help: help, share: minWorkers() - 2}
+	for range minWorkers() {
 		w, err := newWorker(pl)
 		if err != nil {
 			return nil, err
@@ -64,14 +69,21 @@ func newPool(p *pager) (*pool, error) {
 	return pl, nil
 }
 
+// minWorkers is the number of workers that a pool begins with.
+func minWorkers() int { return max(4, runtime.NumCPU()+2) }
+
 // watch makes the workers answer the faults of m, unwatch ends that.
 func (pl *pool) watch(m *served) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
 	for _, w := range pl.workers {
 		w.add(m.uffd.Fd(), m.ID)
 	}
 }
 
 func (pl *pool) unwatch(m *served) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
 	for _, w := range pl.workers {
 		unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, m.uffd.Fd(), nil)
 	}
@@ -87,6 +99,47 @@ func (pl *pool) queueLoads(m *served, faults []fault) {
 	pl.queued.Store(int32(len(pl.queue)))
 }
 
+// stuckTime is how long a touch waits, while no load ends, until another worker is
+// started for it.
+const stuckTime = 20 * time.Millisecond
+
+// full says that there is a touch that no worker may answer, because as many load
+// as may. The caller holds mu.
+func (pl *pool) full() bool { return pl.loading >= len(pl.workers)-1 && pl.oldest() >= 0 }
+
+// checkStuck sees to it that whoever waits does not wait for stores that don't
+// answer. The caller holds mu.
+func (pl *pool) checkStuck() {
+	if pl.full() && !pl.checking {
+		pl.checking = true
+		loaded := pl.loaded
+		time.AfterFunc(stuckTime, func() { pl.relieve(loaded) })
+	}
+}
+
+// relieve starts another worker if no load has ended since so many had.
+func (pl *pool) relieve(loaded int) {
+	pl.p.mu.RLock() // No mapping comes or goes meanwhile.
+	defer pl.p.mu.RUnlock()
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	pl.checking = false
+	if pl.full() && pl.loaded == loaded {
+		w, err := newWorker(pl)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
+			return
+		}
+		for _, m := range pl.p.served {
+			w.add(m.uffd.Fd(), m.ID)
+		}
+		pl.workers = append(pl.workers, w)
+		go w.run()
+		pl.callHelp()
+	}
+	pl.checkStuck()
+}
+
 // startLoad begins to load the next touch of the queue, for a worker that does
 // not load yet. One worker never loads, so that a write to a protected frame
 // never waits for a store: then, or with nothing to load, it says false.
@@ -94,6 +147,7 @@ func (pl *pool) startLoad() (touch, bool) {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	if pl.loading >= len(pl.workers)-1 {
+		pl.checkStuck()
 		return touch{}, false
 	}
 	t, ok := pl.pop()
@@ -109,6 +163,7 @@ func (pl *pool) nextLoad(done touch) (touch, bool) {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	done.m.loading--
+	pl.loaded++
 	t, ok := pl.pop()
 	if !ok {
 		pl.loading--
@@ -116,11 +171,16 @@ func (pl *pool) nextLoad(done touch) (touch, bool) {
 	return t, ok
 }
 
-// pop takes the oldest touch of the queue whose mapping leaves a loading worker to
-// others: its store may be stuck. The caller holds mu.
+// oldest is where the oldest touch is in the queue whose mapping leaves a loading
+// worker to others: its store may be stuck. It is negative if there is none. The
+// caller holds mu.
+func (pl *pool) oldest() int {
+	return slices.IndexFunc(pl.queue, func(t touch) bool { return t.m.loading < pl.share })
+}
+
+// pop takes the oldest touch of the queue that may be answered. The caller holds mu.
 func (pl *pool) pop() (touch, bool) {
-	share := len(pl.workers) - 2
-	i := slices.IndexFunc(pl.queue, func(t touch) bool { return t.m.loading < share })
+	i := pl.oldest()
 	if i < 0 {
 		return touch{}, false
 	}

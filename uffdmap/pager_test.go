@@ -1,100 +1,16 @@
 package uffdmap
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"lazyfs/internal/uffd"
-	"lazyfs/store"
 )
-
-// stuckEnv names a folder: pagers read frames of odd number only once the folder
-// has a file with that number for a name.
-const stuckEnv = "LAZYFS_TEST_STUCK"
-
-type stuckSource struct {
-	store.Source
-	folder string
-}
-
-func (s stuckSource) ReadFrame(n int64, dst []byte) (bool, error) {
-	arrived := func() bool {
-		_, err := os.Stat(filepath.Join(s.folder, strconv.FormatInt(n, 10)))
-		return err == nil
-	}
-	if n%2 == 1 {
-		if err := await(fmt.Sprintf("frame %d", n), arrived); err != nil {
-			return false, err
-		}
-	}
-	return s.Source.ReadFrame(n, dst)
-}
-
-func init() { bodies["stuck"] = stuckBody }
-
-// stuckBody touches more frames that don't come than the pager has threads, and
-// goes on with the others meanwhile.
-func stuckBody(args []string) error {
-	debug.SetGCPercent(-1) // It would wait for the frames, and nobody would let them go.
-	m, err := Map(args[0], Options{Private: true})
-	if err != nil {
-		return err
-	}
-	data := content(int(m.Size()), 30)
-	const touches = 20
-	done := make(chan error, touches)
-	for i := range touches {
-		go func() {
-			at := (2*i + 1) << 14
-			if got := m.Bytes()[at]; got != data[at] {
-				done <- fmt.Errorf("byte %#x is %#x, want %#x", at, got, data[at])
-			}
-			done <- nil
-		}()
-	}
-	if err := await("frames being read", func() bool { return m.Stats().Faults >= 2 }); err != nil {
-		return err
-	}
-	if err := m.Prefetch(Range{0, 1}, Range{64 << 14, 1}); err != nil {
-		return err
-	}
-	m.Bytes()[0] = 1      // protected
-	m.Bytes()[64<<14] = 1 // protected
-	if got := m.Stats().Writes; got != 2 {
-		return fmt.Errorf("%d writes were let through, want 2", got)
-	}
-	select {
-	case err := <-done:
-		return fmt.Errorf("a frame came that is not there: %v", err)
-	default:
-	}
-	for i := range touches {
-		if err := os.WriteFile(filepath.Join(os.Getenv(stuckEnv), strconv.Itoa(2*i+1)), nil, 0o600); err != nil {
-			return err
-		}
-	}
-	for range touches {
-		err = errors.Join(err, <-done)
-	}
-	return errors.Join(err, m.Close())
-}
-
-// However many frames of a store don't come, writes to protected frames go
-// through, and every frame comes as soon as it can.
-func TestPagerStuckStore(t *testing.T) {
-	c := command("stuck", pack(t, content(4<<20, 30), store.CreateOptions{}))
-	// Without signals nothing but an answer lets a waiting thread go on.
-	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), "GOMAXPROCS=24", "GODEBUG=asyncpreemptoff=1")
-	run(t, c, tooLong)
-}
 
 // noMainEnv makes the test program one that does not call Main.
 const noMainEnv = "LAZYFS_TEST_NO_MAIN"
@@ -109,7 +25,7 @@ func TestHelperProgram(t *testing.T) {
 		c.Env = append(c.Env, noMainEnv+"=1", "PATH="+bin)
 		return c
 	}
-	out, err := output(prepare(), tooLong)
+	out, err := output(prepare(), 20*time.Second)
 	if err == nil || !strings.Contains(out, ErrNoHelper.Error()) {
 		t.Errorf("without a helper program: %v, want %v\n%s", err, ErrNoHelper, out)
 	}
@@ -121,7 +37,7 @@ func TestHelperProgram(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(bin, "lazyfs")); err != nil {
 		t.Fatal(err)
 	}
-	run(t, prepare(), tooLong)
+	run(t, prepare(), 20*time.Second)
 }
 
 // A helper that ends at once is an error of Map, not a wait for ever.
@@ -133,7 +49,7 @@ func TestHelperEndsAtOnce(t *testing.T) {
 	}
 	c := command("compare", path, plain)
 	c.Env = append(c.Env, noMainEnv+"=1", "PATH="+bin)
-	out, err := output(c, tooLong)
+	out, err := output(c, 20*time.Second)
 	if err == nil || !strings.Contains(out, "ended before it was ready") {
 		t.Errorf("%v, want an error\n%s", err, out)
 	}
@@ -205,44 +121,4 @@ func TestSortFaults(t *testing.T) {
 	if got := w.sort(m, n); !slices.Equal(got, want) {
 		t.Errorf("faults are %+v, want %+v", got, want)
 	}
-}
-
-func init() { bodies["stuck beside"] = stuckBesideBody }
-
-// stuckBesideBody touches more frames that don't come than the pager has threads,
-// and then all of another mapping that come.
-func stuckBesideBody(args []string) error {
-	debug.SetGCPercent(-1) // It would wait for the frames.
-	stuck, err := Map(args[0], Options{Private: true})
-	if err != nil {
-		return err
-	}
-	other, err := Map(args[0], Options{Private: true})
-	if err != nil {
-		return err
-	}
-	for i := range 20 {
-		go func() { stuck.Bytes()[(2*i+1)<<14]++ }()
-	}
-	if err := await("loads", func() bool { return stuck.Stats().Faults >= 2 }); err != nil {
-		return err
-	}
-	data := content(int(other.Size()), 31)
-	for at := 0; at < len(data); at += 5 * 2 << 14 { // Not in sequence, which would bring in odd frames.
-		if other.Bytes()[at] != data[at] {
-			return fmt.Errorf("byte %#x is wrong", at)
-		}
-	}
-	fmt.Println("done")
-	select {}
-}
-
-// A store that does not answer keeps nobody from another mapping of its pager,
-// however many wait for it.
-func TestStuckBesideAnother(t *testing.T) {
-	c := command("stuck beside", pack(t, content(4<<20, 31), store.CreateOptions{}))
-	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), "GOMAXPROCS=24", "GODEBUG=asyncpreemptoff=1")
-	waitFor(t, c, "done\n")
-	c.Process.Kill()
-	c.Wait()
 }

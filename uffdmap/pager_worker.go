@@ -37,7 +37,7 @@ func newWorker(pl *pool) (*worker, error) {
 
 func (w *worker) add(fd int, id int32) {
 	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: id}
-	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &e); err != nil && err != unix.EEXIST {
 		fmt.Fprintf(os.Stderr, "lazyfs pager: watch descriptor %d: %v\n", fd, err)
 	}
 }

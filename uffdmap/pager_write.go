@@ -13,10 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lift lets the writer go on that waits for the protected page.
+// lift lets the writer go on that waits for the protected page. When somebody is at
+// its frame, who may wait for a slow store, the write is repeated after that.
 func (m *served) lift(page int64) {
 	n := page / m.FrameSize
-	m.locks.lock(n)
+	if !m.locks.lockOrAsk(n) {
+		return
+	}
 	defer m.locks.unlock(n)
 	m.lifting.RLock()
 	defer m.lifting.RUnlock()
