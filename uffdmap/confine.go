@@ -33,6 +33,11 @@ func confine(readFiles bool) error {
 	}
 	// Later versions scope signals, which keeps the threads of one process from
 	// each other in some kernels.
+	// In programs that use cgo this folder is read again when nothing else may be.
+	// While it is open the kernel can't forget it, and take it for another then.
+	if tasks, err := os.Open(fmt.Sprintf("/proc/%d/task", os.Getpid())); err == nil {
+		defer tasks.Close()
+	}
 	if err := landlock.V5.BestEffort().Restrict(rules...); err != nil {
 		return fmt.Errorf("confine: %w", err)
 	}
