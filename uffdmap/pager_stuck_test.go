@@ -93,7 +93,7 @@ func TestPagerStuckStore(t *testing.T) {
 	c := command("stuck", pack(t, content(4<<20, 30), store.CreateOptions{}))
 	// Without signals nothing but an answer lets a waiting thread go on.
 	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), "GOMAXPROCS=24", "GODEBUG=asyncpreemptoff=1")
-	run(t, c, 30*time.Second)
+	run(t, c, tooLong)
 }
 
 func init() { bodies["stuck beside"] = stuckBesideBody }

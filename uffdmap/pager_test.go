@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"lazyfs/internal/uffd"
 )
@@ -25,7 +24,7 @@ func TestHelperProgram(t *testing.T) {
 		c.Env = append(c.Env, noMainEnv+"=1", "PATH="+bin)
 		return c
 	}
-	out, err := output(prepare(), 20*time.Second)
+	out, err := output(prepare(), tooLong)
 	if err == nil || !strings.Contains(out, ErrNoHelper.Error()) {
 		t.Errorf("without a helper program: %v, want %v\n%s", err, ErrNoHelper, out)
 	}
@@ -37,7 +36,7 @@ func TestHelperProgram(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(bin, "lazyfs")); err != nil {
 		t.Fatal(err)
 	}
-	run(t, prepare(), 20*time.Second)
+	run(t, prepare(), tooLong)
 }
 
 // A helper that ends at once is an error of Map, not a wait for ever.
@@ -49,7 +48,7 @@ func TestHelperEndsAtOnce(t *testing.T) {
 	}
 	c := command("compare", path, plain)
 	c.Env = append(c.Env, noMainEnv+"=1", "PATH="+bin)
-	out, err := output(c, 20*time.Second)
+	out, err := output(c, tooLong)
 	if err == nil || !strings.Contains(out, "ended before it was ready") {
 		t.Errorf("%v, want an error\n%s", err, out)
 	}
