@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"lazyfs/codec"
@@ -21,6 +23,7 @@ import (
 var works = map[string]func(s stores) (float64, error){
 	"decode":          decode,
 	"compress":        compress,
+	"compress-store":  compressAndStore,
 	"heap-again":      heapAgain,
 	"view-rand":       viewRandom,
 	"view-seq":        func(s stores) (float64, error) { return viewSequential(s, 1) },
@@ -111,7 +114,29 @@ func decode(s stores) (float64, error) {
 }
 
 // compress compresses frames like those that the syncs write, on all cores.
-func compress(s stores) (float64, error) {
+func compress(s stores) (float64, error) { return compressTo(s, nil) }
+
+// compressAndStore also writes them over what a file has, one after the other, and
+// waits for the disk: what a sync can do at most.
+func compressAndStore(s stores) (float64, error) {
+	f, err := os.Create(filepath.Join(s.folder, "written"))
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	for at := 0; at < largeSize/20; at += 1 << 20 { // Blocks that are new cost more.
+		if _, err := f.WriteAt(make([]byte, 1<<20), int64(at)); err != nil {
+			return 0, err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	return compressTo(s, f)
+}
+
+func compressTo(s stores, f *os.File) (float64, error) {
 	st, err := store.Open(s.large(), store.Options{})
 	if err != nil {
 		return 0, err
@@ -129,19 +154,29 @@ func compress(s stores) (float64, error) {
 			return 0, err
 		}
 	}
-	var next atomic.Int64
-	var all sync.WaitGroup
+	var next, end atomic.Int64
+	var all errgroup.Group
 	begin := time.Now()
 	for range runtime.GOMAXPROCS(0) {
-		all.Go(func() {
+		all.Go(func() error {
 			dst := make([]byte, st.FrameSize())
 			for i := next.Add(1) - 1; i < int64(len(plain)); i = next.Add(1) - 1 {
-				c.Encode(dst, plain[i])
+				n, _ := c.Encode(dst, plain[i])
+				if f == nil {
+					continue
+				}
+				if _, err := f.WriteAt(dst[:n], end.Add(int64(n))-int64(n)); err != nil {
+					return err
+				}
 			}
+			return nil
 		})
 	}
-	all.Wait()
-	return gigabytes(len(frames)*st.FrameSize(), begin), nil
+	err = all.Wait()
+	if f != nil && err == nil {
+		err = unix.Fdatasync(int(f.Fd()))
+	}
+	return gigabytes(len(frames)*st.FrameSize(), begin), err
 }
 
 // dirtyPages are one page in a hundred of the large store, at random.

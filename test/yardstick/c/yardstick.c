@@ -233,6 +233,35 @@ static double work_proc_seq(void) {
 	return size / (seconds() - t) / 1e9;
 }
 
+// All cores decode and install into shared memory, in runs of RUN bytes, and nobody
+// waits for anybody: what a pager can do at most.
+enum { RUN = 256 << 10 };
+static char *shared;
+static size_t next_run;
+static void *fill_runs(void *unused) {
+	size_t step = frame < RUN ? RUN : frame, at;
+	char *buf = filled(step);
+	while ((at = __atomic_fetch_add(&next_run, step, __ATOMIC_RELAXED)) < size) {
+		size_t n = at + step > size ? size - at : step;
+		for (size_t o = 0; o < n; o += frame) decode((at + o) / frame, buf + o);
+		install(shared + at, buf, n);
+	}
+	return unused;
+}
+static double work_fill_all(void) {
+	int fd = memfd_create("yardstick", 0);
+	if (fd < 0 || ftruncate(fd, size) < 0) fail("memfd");
+	shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (shared == MAP_FAILED) fail("mmap");
+	watch(shared, size, 0, 0, UFFDIO_REGISTER_MODE_MISSING);
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	pthread_t *threads = malloc(cores * sizeof *threads);
+	double t = seconds();
+	for (long i = 0; i < cores; i++) pthread_create(&threads[i], NULL, fill_runs, NULL);
+	for (long i = 0; i < cores; i++) pthread_join(threads[i], NULL);
+	return size / (seconds() - t) / 1e9;
+}
+
 // write_each writes one page in every step, and returns microseconds a page.
 static double write_each(char *m, size_t step) {
 	double t = seconds();
@@ -306,7 +335,7 @@ static double work_segv_1000(void) { return segv(1); }
 static const struct { const char *name; double (*run)(void); } works[] = {
 	{"decode", work_decode}, {"anon", work_anon}, {"self-rand", work_self_rand}, {"self-seq", work_self_seq},
 	{"move-seq", work_move_seq}, {"proc-rand", work_proc_rand}, {"pin-rand", work_pin_rand},
-	{"spin-rand", work_spin_rand}, {"proc-seq", work_proc_seq}, {"wp-sync", work_wp_sync},
+	{"spin-rand", work_spin_rand}, {"proc-seq", work_proc_seq}, {"fill-all", work_fill_all}, {"wp-sync", work_wp_sync},
 	{"wp-sync-pin", work_wp_sync_pin}, {"wp-async", work_wp_async}, {"wp-scan", work_wp_scan},
 	{"segv-0.1%", work_segv_1}, {"segv-1%", work_segv_10}, {"segv-10%", work_segv_100}, {"segv-100%", work_segv_1000},
 };
