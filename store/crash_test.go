@@ -24,7 +24,11 @@ func TestCrash(t *testing.T) {
 		if r.IntN(3) == 0 {
 			m.far = []int64{1 << 23, 1 << 33}
 		}
-		return crashRun{codec: []codec.ID{codec.Raw, codec.LZ4}[r.IntN(2)], dirty: (1 + r.Int64N(6)) * MinFrameSize, steps: m.steps(60)}
+		steps := m.steps(60)
+		for i := range steps { // The others make a difference in time alone.
+			steps[i].codec = min(steps[i].codec, codec.LZ4)
+		}
+		return crashRun{codec: []codec.ID{codec.Raw, codec.LZ4}[r.IntN(2)], dirty: (1 + r.Int64N(6)) * MinFrameSize, steps: steps}
 	})
 }
 
