@@ -1,13 +1,10 @@
 package store
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"os"
 	"sync/atomic"
 
@@ -33,15 +30,6 @@ type Options struct {
 	// DirtyBytes bounds the written plain bytes that wait in memory to be
 	// compressed. Zero means 16 MiB. One frame waits however small it is.
 	DirtyBytes int64
-}
-
-// CreateOptions say what a new store is like. The zero value is ready to use.
-type CreateOptions struct {
-	Codec      codec.ID // zero: codec.LZ4
-	Level      int      // zero: the codec's default
-	FrameSize  int      // bytes, a power of two; zero: DefaultFrameSize
-	Cache      *Cache   // as in Options
-	DirtyBytes int64    // as in Options
 }
 
 const defaultDirtyBytes = 16 << 20
@@ -298,107 +286,4 @@ func (s *Store) replay(commits []commit) error {
 	s.size, s.gen = last.size, last.gen
 	s.logNext, s.logSeed = last.next, last.seed
 	return err
-}
-
-// Create makes a new store at path, which must not exist, and opens it for
-// writing. The new file is durable after the first Sync.
-func Create(path string, o CreateOptions) (*Store, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o666)
-	if err != nil {
-		return nil, err
-	}
-	s, err := CreateFile(f, o)
-	if err != nil {
-		err = errors.Join(err, ignoreNotExist(os.Remove(path)))
-	}
-	return s, err
-}
-
-func ignoreNotExist(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// CreateFile makes a new store in the empty file f, which is open for reading
-// and writing, and opens it for writing. f belongs to the store from then on,
-// also when CreateFile fails.
-func CreateFile(f *os.File, o CreateOptions) (*Store, error) {
-	s, err := createFile(f, o)
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("create store %s: %w", f.Name(), withPath(err, f.Name()))
-	}
-	return s, nil
-}
-
-func createFile(f *os.File, o CreateOptions) (*Store, error) {
-	if err := lockWriter(f); err != nil {
-		return nil, err
-	}
-	d := fileDisk{f}
-	switch n, err := d.Size(); {
-	case err != nil:
-		return nil, err
-	case n != 0:
-		return nil, fmt.Errorf("file is not empty: %w", fs.ErrExist)
-	}
-	return createDisk(d, f, o)
-}
-
-func createDisk(d disk, f *os.File, o CreateOptions) (*Store, error) {
-	sb, err := newSuperblock(o)
-	if err != nil {
-		return nil, err
-	}
-	return makeDisk(d, f, sb, Options{Writable: true, Cache: o.Cache, DirtyBytes: o.DirtyBytes})
-}
-
-// makeDisk writes the first block of a new store and opens it for writing.
-func makeDisk(d disk, f *os.File, sb *superblock, o Options) (*Store, error) {
-	o.Writable = true
-	var b [dataStart]byte
-	sb.encode(b[:slotLen])
-	sb.copied = true
-	sb.encode(b[slotLen:])
-	if _, err := d.WriteAt(b[:], 0); err != nil {
-		return nil, err
-	}
-	s, err := openDisk(d, f, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.loadSpace(); err != nil {
-		return nil, err
-	}
-	s.durable, s.slotDurable = 0, false // Until the first Sync.
-	return s, nil
-}
-
-func newSuperblock(o CreateOptions) (*superblock, error) {
-	if o.FrameSize == 0 {
-		o.FrameSize = DefaultFrameSize
-	}
-	if o.Codec == 0 {
-		o.Codec = codec.LZ4
-	}
-	sb := &superblock{gen: 1, codec: o.Codec, level: int8(o.Level), logOff: dataStart, end: dataStart, logSeed: newSeed()}
-	for 1<<sb.frameShift < o.FrameSize {
-		sb.frameShift++
-	}
-	if sb.frameSize() != o.FrameSize || o.FrameSize < MinFrameSize || o.FrameSize > MaxFrameSize {
-		return nil, fmt.Errorf("frame size is %d bytes, want a power of two from %d to %d", o.FrameSize, MinFrameSize, MaxFrameSize)
-	}
-	if _, err := codec.New(o.Codec, o.Level); err != nil {
-		return nil, err
-	}
-	rand.Read(sb.id[:])
-	return sb, nil
-}
-
-func newSeed() uint64 {
-	var b [8]byte
-	rand.Read(b[:])
-	return binary.LittleEndian.Uint64(b[:])
 }

@@ -1,0 +1,128 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"lazyfs/codec"
+)
+
+// putFrame compresses p, writes it to free space and makes it frame n: p is what
+// waited as d unless that was dropped meanwhile, or, without d, new. The caller
+// holds gate.
+func (s *Store) putFrame(n int64, p []byte, d *dirtyFrame) error {
+	b := getBuffer(s.encodeRoom())
+	defer putBuffer(b)
+	stored, k, err := s.compress(b.b, p)
+	if err != nil {
+		return fmt.Errorf("compress frame %d: %w", n, err)
+	}
+	e := entry{info: uint64(kindZero) << 32}
+	if k != kindZero {
+		if e, err = s.place(n, stored, k, len(p)); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d != nil && s.frozen[n] != d {
+		s.abandon(e)
+		return nil
+	}
+	if err := s.replace(n, e, d == nil); err != nil {
+		s.abandon(e)
+		return err
+	}
+	return nil
+}
+
+// replace makes e the entry of frame n. Where it is newer than what waits in memory
+// it replaces that, too. The caller holds mu.
+func (s *Store) replace(n int64, e entry, newer bool) error {
+	if err := s.setEntry(n, e); err != nil {
+		return err
+	}
+	if newer {
+		s.drop(n)
+		s.changes = true
+	}
+	if n == 0 {
+		s.inline = inlineFrame{}
+	}
+	return nil
+}
+
+// abandon frees the place of a frame that is in no index. The caller holds mu.
+func (s *Store) abandon(e entry) {
+	if e.onDisk() {
+		s.freeNow(e.extent())
+	}
+}
+
+// compress makes the stored form of p in b behind room for the header. Frames
+// that compression does not shrink by an eighth stay raw.
+func (s *Store) compress(b, p []byte) ([]byte, kind, error) {
+	if isZero(p) {
+		return nil, kindZero, nil
+	}
+	return s.encode(b, p)
+}
+
+// encode is compress for what is not to be left out when it is zero.
+func (s *Store) encode(b, p []byte) ([]byte, kind, error) {
+	room := b[frameHeadLen : frameHeadLen+len(p)-len(p)/8]
+	n, err := s.codec.Encode(room, p)
+	switch {
+	case err == nil:
+		return b[:frameHeadLen+n], kind(s.codec.ID()), nil
+	case !errors.Is(err, codec.ErrShort):
+		return nil, 0, err
+	}
+	n = copy(b[frameHeadLen:], p)
+	return b[:frameHeadLen+n], kindRaw, nil
+}
+
+// place writes the frame that is stored in b to free space. The bytes that round
+// it up to whole units are written, too.
+func (s *Store) place(n int64, b []byte, k kind, plain int) (entry, error) {
+	s.mu.Lock()
+	err := s.loadSpace()
+	if err != nil {
+		s.mu.Unlock()
+		return entry{}, err
+	}
+	length := roundUp(int64(len(b)), unit)
+	off := s.take(length)
+	gen := s.gen + 1
+	s.unsynced = true
+	s.mu.Unlock()
+	sum := putFrameHead(b, s.idSum, k, n, gen)
+	e := newEntry(off, len(b)-frameHeadLen, k, plain, sum)
+	padded := b[:length]
+	clear(padded[len(b):])
+	if _, err := s.d.WriteAt(padded, off); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.lost(e.extent(), err)
+		return entry{}, err
+	}
+	return e, nil
+}
+
+// isZero reports whether all of p is zero. Its first and last bytes, looked at
+// first, decide most often.
+func isZero(p []byte) bool {
+	if len(p) == 0 || p[0] != 0 || p[len(p)-1] != 0 {
+		return len(p) == 0
+	}
+	for len(p) >= len(zeros) {
+		if [len(zeros)]byte(p) != zeros {
+			return false
+		}
+		p = p[len(zeros):]
+	}
+	return !slices.ContainsFunc(p, func(b byte) bool { return b != 0 })
+}
+
+var zeros [512]byte
