@@ -32,7 +32,7 @@ test-long: setup lint ## run the long tests and the fuzz targets too, for an hou
 	LAZYFS_LONG=1 GOMAXPROCS=1 $(TEST) -timeout 60m $(FAULTS)
 	test/fuzz 30s
 
-bench-map: ## compare mappings with what the machine can do, in three minutes
+bench-map: ## compare mappings with what the machine can do, in four minutes
 	go run ./test/yardstick
 
 bench-store: ## compare stores with the bare codec and disk, and with mksquashfs, in three minutes
