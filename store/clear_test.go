@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // wideLeaves are more than the index keeps in memory, and more than a log may
@@ -164,4 +166,34 @@ func TestClearDamaged(t *testing.T) {
 	if s.frames != int64(len(frames)) || s.changes || len(s.limbo) > 0 || s.Size() != wideLeaves*fanout<<12 {
 		t.Errorf("%d frames are left, size %d, changes %v, want all as it was", s.frames, s.Size(), s.changes)
 	}
+}
+
+// Where a full disk has no room for a checkpoint, what was punched is committed by
+// the log, however much it is.
+func TestClearFullDisk(t *testing.T) {
+	alone(t)
+	image, _ := wideStore()
+	d := diskWith(image)
+	s, err := openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	must(t, s.Punch(0, wideLeaves*fanout<<12-fanout<<12-4096))
+	full := true
+	d.fail = func(int) error {
+		if !full {
+			return nil
+		}
+		full = false
+		return unix.ENOSPC
+	}
+	must(t, s.Sync())
+	if full || len(s.logBlocks) == 0 {
+		t.Errorf("%d log blocks, the disk was full: %v; want a commit in the log", len(s.logBlocks), !full)
+	}
+	must(t, s.spaceFault())
+	again, err := openImage(d.durable)
+	must(t, err)
+	if again.frames != s.frames || again.Generation() != s.Generation() {
+		t.Errorf("opens with %d frames in generation %d, want %d in %d", again.frames, again.Generation(), s.frames, s.Generation())
+	}
+	must(t, s.Close())
 }
