@@ -107,11 +107,14 @@ type crashRun struct {
 	steps  []step
 }
 
-// crashHarness cuts the power after every operation of one run.
+// crashHarness cuts the power after every operation of one run, of the flusher's,
+// too, which go on beside the steps.
 type crashHarness struct {
-	d        *simDisk
-	s        *Store
-	want     *plainFile            // what the store holds now
+	d    *simDisk
+	s    *Store
+	want *plainFile // what the store holds now
+
+	// What follows changes with d.mu held.
 	held     map[uint64]*plainFile // what each generation holds
 	durable  uint64                // the last generation known to be durable
 	base     uint64                // the generation before the commit under way
@@ -127,14 +130,24 @@ func (c crashRun) run() *crashHarness {
 	h.doing = "create"
 	h.base, h.held[1] = 1, h.want.clone()
 	err := h.begin(c)
-	for i := 0; i < len(c.steps) && err == nil && h.fault == ""; i++ {
-		h.doing = c.steps[i].what
+	for i := 0; i < len(c.steps) && err == nil && h.goesOn(c.steps[i].what); i++ {
 		err = h.step(c.steps[i])
+	}
+	if h.s != nil {
+		h.s.flusher.Wait()
 	}
 	if err != nil && h.fault == "" {
 		h.fault = fmt.Sprintf("%s: %v", h.doing, err)
 	}
 	return h
+}
+
+// goesOn says what is done next, unless there was a fault.
+func (h *crashHarness) goesOn(doing string) bool {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	h.doing = doing
+	return h.fault == ""
 }
 
 // begin makes the store.
@@ -187,11 +200,11 @@ func (h *crashHarness) pack() error {
 }
 
 func (h *crashHarness) open(o Options) (err error) {
-	h.doing = "open"
+	h.goesOn("open")
 	h.committing(1) // Recovery commits what it found.
 	h.s, err = openDisk(h.d, nil, o)
 	if err == nil {
-		h.committed()
+		h.committed(false)
 	}
 	return err
 }
@@ -206,16 +219,13 @@ func (h *crashHarness) step(st step) error {
 		if err := h.s.Close(); err != nil {
 			return err
 		}
-		h.committed()
-		h.durable = h.s.gen
+		h.committed(true)
 		return h.open(o)
-	case "kill":
-		if err := h.step(step{what: "commit"}); err != nil {
-			return err
-		}
+	case "kill": // What waits is lost.
 		if err := h.s.Discard(); err != nil {
 			return err
 		}
+		h.want = h.held[h.s.gen].clone()
 		return h.open(o)
 	case "compact":
 		h.committing(1000)
@@ -225,16 +235,14 @@ func (h *crashHarness) step(st step) error {
 	if err := st.do(h.s, h.want); err != nil {
 		return err
 	}
-	switch st.what {
-	case "sync", "checkpoint", "compact":
-		h.durable, h.promised = h.s.gen, true
-	}
-	h.committed()
+	h.committed(st.what == "sync" || st.what == "checkpoint" || st.what == "compact")
 	return nil
 }
 
 // committing says that the next so many generations hold what is there now.
 func (h *crashHarness) committing(generations uint64) {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
 	if h.s != nil {
 		h.base = h.s.gen
 	}
@@ -247,8 +255,14 @@ func (h *crashHarness) committing(generations uint64) {
 	}
 }
 
-// committed says that no newer generation than that of the store was made.
-func (h *crashHarness) committed() {
+// committed says that no newer generation than that of the store was made, and
+// whether that is durable.
+func (h *crashHarness) committed(durable bool) {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	if durable {
+		h.durable, h.promised = h.s.gen, true
+	}
 	for g := h.s.gen + 1; h.held[g] != nil; g++ {
 		delete(h.held, g)
 	}

@@ -122,7 +122,9 @@ func (h *faultHarness) holds(s *Store, want *plainFile) {
 func (h *faultHarness) do(st step) {
 	h.t.Helper()
 	h.past = append(h.past, h.want.clone())
-	err := h.expect(st, st.do(h.s, h.want))
+	err := st.do(h.s, h.want)
+	h.s.flusher.Wait()
+	err = h.expect(st, err)
 	if h.s.failed != nil {
 		if err == nil && st.what == "sync" {
 			h.failf("Sync succeeds after a Datasync failed")

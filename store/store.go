@@ -62,6 +62,8 @@ type Store struct {
 	// by those who need the index to be one state: commit, Truncate, Punch.
 	gate sync.RWMutex
 
+	flusher sync.WaitGroup // what flushBehind started
+
 	mu     sync.RWMutex // guards what follows
 	closed bool
 	failed error // an fdatasync that failed: nothing may be promised any more
@@ -75,6 +77,7 @@ type Store struct {
 	queue      []int64               // their numbers in the order of first writing; some are gone
 	frozen     map[int64]*dirtyFrame // on their way to the file
 	dirtyBytes int64
+	flushing   bool // flusher is at work
 
 	changes       bool               // something differs from generation gen
 	changed       map[int64]struct{} // frames whose entry does; nil while packing
@@ -167,14 +170,13 @@ func (s *Store) Close() error {
 // Discard closes the store without committing what was written since the last
 // Commit or Sync.
 func (s *Store) Discard() error {
+	if !s.end() {
+		return os.ErrClosed
+	}
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return os.ErrClosed
-	}
-	s.closed = true
 	s.cache.drop(s.number)
 	if size, err := s.d.Size(); err == nil && s.surplus {
 		s.d.Truncate(size) // Gives up what is reserved behind it.
@@ -186,6 +188,17 @@ func (s *Store) Discard() error {
 		return os.NewSyscallError("flock", unix.Flock(int(s.f.Fd()), unix.LOCK_UN))
 	}
 	return s.f.Close() // Gives up the locks, too.
+}
+
+// end closes s to all but who is at work, and waits for the flusher. It returns false
+// when s is closed already.
+func (s *Store) end() bool {
+	s.mu.Lock()
+	closed := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	s.flusher.Wait()
+	return !closed
 }
 
 // usable returns the reason why the store can't be changed, nil when it can.

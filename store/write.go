@@ -55,6 +55,7 @@ func (s *Store) writeFrames(p []byte, off int64) (int, error) {
 		done += len(part)
 		s.size = max(s.size, at+int64(len(part)))
 	}
+	s.flushBehind()
 	return done, nil
 }
 
@@ -166,78 +167,4 @@ func (s *Store) drop(n int64) {
 		putBuffer(d.plain)
 		s.dirtyBytes -= int64(s.frameSize)
 	}
-}
-
-// makeRoom compresses the frames that have waited longest until no more wait
-// than may. It does so in the caller, which slows writers down to what the codec
-// can do.
-func (s *Store) makeRoom() error {
-	for {
-		n, d := s.oldestDirty()
-		if d == nil {
-			return nil
-		}
-		if err := s.flushFrame(n, d); err != nil {
-			return err
-		}
-	}
-}
-
-// oldestDirty takes the next frame to compress off the queue, nil when few
-// enough wait. The frame itself goes on waiting.
-func (s *Store) oldestDirty() (int64, *dirtyFrame) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for left := len(s.queue); left > 0 && s.dirtyBytes > s.dirtyLimit; left-- {
-		n := s.queue[0]
-		s.queue = s.queue[1:]
-		switch d := s.dirty[n]; {
-		case d == nil:
-		case s.frozen[n] != nil: // An older form of it is on its way to the file.
-			s.queue = append(s.queue, n)
-		default:
-			return n, d
-		}
-	}
-	return 0, nil
-}
-
-// flushFrame puts the waiting frame d into the file.
-func (s *Store) flushFrame(n int64, d *dirtyFrame) error {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
-	s.mu.Lock()
-	if s.dirty[n] != d || s.frozen[n] != nil {
-		s.mu.Unlock()
-		return nil // A commit, Truncate or another writer was faster.
-	}
-	// A write that comes while the frame is compressed makes a new one of it.
-	delete(s.dirty, n)
-	s.frozen[n] = d
-	plain := d.plain.b[:min(int64(s.frameSize), s.size-n<<s.shift)]
-	s.mu.Unlock()
-	err := s.putFrame(n, plain, d)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.thaw(n, d, err)
-	return err
-}
-
-// thaw ends the freezing of d, a form of frame n: it is in the file, or dropped, or,
-// after an error, waits again. The caller holds mu.
-func (s *Store) thaw(n int64, d *dirtyFrame, err error) {
-	dropped := s.frozen[n] != d
-	if dropped {
-		s.booked--
-	} else {
-		delete(s.frozen, n)
-	}
-	if err != nil && !dropped && s.dirty[n] == nil {
-		s.dirty[n] = d
-		s.queue = append(s.queue, n)
-		s.changes = true
-		return
-	}
-	s.dirtyBytes -= int64(s.frameSize)
-	putBuffer(d.plain)
 }
