@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -165,6 +166,42 @@ func TestClearDamaged(t *testing.T) {
 	}
 	if s.frames != int64(len(frames)) || s.changes || len(s.limbo) > 0 || s.Size() != wideLeaves*fanout<<12 {
 		t.Errorf("%d frames are left, size %d, changes %v, want all as it was", s.frames, s.Size(), s.changes)
+	}
+}
+
+// A store whose index is damaged takes no write, since its free space can't be told
+// from what is in use: it says so each time, its whole parts read as ever, and the
+// file stays as it is.
+func TestNoSpaceKnown(t *testing.T) {
+	image, frames := wideStore()
+	s, err := openImage(image)
+	must(t, err)
+	mid, err := s.idx.kid(s.idx.root, 1)
+	must(t, err)
+	image[mid.entries[7].off()] ^= 1
+	d := diskWith(image)
+	s, err = openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	for range 2 {
+		_, err := s.WriteAt(text(4096, "new "), 0)
+		for what, err := range map[string]error{"write": err, "expect": s.ExpectWrites(), "frame": s.WriteFrame(0, text(4096, "new ")), "truncate": s.Truncate(4096)} {
+			if !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s: %v, want ErrDamaged", what, err)
+			}
+		}
+		if s.space != nil {
+			t.Error("free space is known all the same")
+		}
+	}
+	got := make([]byte, 4096)
+	for _, n := range []int64{frames[0], frames[len(frames)-1]} {
+		if _, err := s.ReadAt(got, n<<12); err != nil || !bytes.Equal(got, text(4096, "frame ")) {
+			t.Errorf("frame %d: %v, or wrong bytes", n, err)
+		}
+	}
+	must(t, s.Close())
+	if !bytes.Equal(d.now, image) {
+		t.Error("the file is changed")
 	}
 }
 
