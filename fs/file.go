@@ -53,12 +53,12 @@ func (f *file) need(write bool) (inval bool, err error) {
 		return false, nil
 	}
 	flags := unix.O_RDONLY
+	var st unix.Stat_t // before the store writes to it
 	if write {
 		flags = unix.O_RDWR
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(f.path, &st); err != nil {
-		return false, err
+		if err := unix.Fstat(f.path, &st); err != nil {
+			return false, err
+		}
 	}
 	fd, err := reopenQuietly(f.path, flags)
 	if err != nil {

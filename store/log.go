@@ -131,11 +131,7 @@ type commit struct {
 // readLog reads the commits that follow the superblock sb, up to the first that
 // is not whole (FORMAT §5). A commit that may not have been durable counts only
 // if all its frames are as it says. Errors are failed reads.
-func readLog(d disk, sb *superblock, idSum uint32) ([]commit, error) {
-	fileSize, err := d.Size()
-	if err != nil {
-		return nil, err
-	}
+func readLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, error) {
 	var (
 		commits []commit
 		c       commit

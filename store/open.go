@@ -172,35 +172,37 @@ func (s *Store) readDurable() ([]commit, error) {
 }
 
 func (s *Store) readOnce() ([]commit, error) {
-	if err := s.readSuperblocks(); err != nil {
+	fileSize, err := s.readSuperblocks()
+	if err != nil {
 		return nil, err
 	}
 	s.idSum = crc32.Update(0, castagnoli, s.sb.id[:])
-	return readLog(s.d, &s.sb, s.idSum)
+	return readLog(s.d, fileSize, &s.sb, s.idSum)
 }
 
-// readSuperblocks chooses the newer of the two superblocks that are whole.
-func (s *Store) readSuperblocks() error {
+// readSuperblocks chooses the newer of the two superblocks that are whole, and
+// returns the size of the file.
+func (s *Store) readSuperblocks() (fileSize int64, err error) {
 	var b [dataStart]byte
-	size, err := s.d.Size()
+	fileSize, err = s.d.Size()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	n, err := s.d.ReadAt(b[:], 0)
 	if err != nil && err != io.EOF {
-		return readError(err, "superblock", 0)
+		return 0, readError(err, "superblock", 0)
 	}
 	if n < len(b) {
 		if n >= len(magic) && string(b[:len(magic)]) == magic {
-			return damagef("superblock", 0, "file is %d bytes, want at least %d", n, dataStart)
+			return 0, damagef("superblock", 0, "file is %d bytes, want at least %d", n, dataStart)
 		}
-		return ErrNotStore
+		return 0, ErrNotStore
 	}
 	var slots [2]superblock
 	var errs [2]error
 	for i := range slots {
 		off := int64(i * slotLen)
-		slots[i], errs[i] = decodeSuperblock(b[off:off+slotLen], off, size)
+		slots[i], errs[i] = decodeSuperblock(b[off:off+slotLen], off, fileSize)
 	}
 	switch {
 	case errs[0] == nil && errs[1] == nil:
@@ -210,12 +212,12 @@ func (s *Store) readSuperblocks() error {
 	case errs[1] == nil:
 		s.slot = 1
 	case errors.Is(errs[0], ErrNotStore):
-		return errs[1] // A store whose first magic alone is damaged shows by its second.
+		return 0, errs[1] // A store whose first magic alone is damaged shows by its second.
 	default:
-		return errs[0]
+		return 0, errs[0]
 	}
 	if v := errs[1-s.slot]; errors.Is(v, ErrVersion) {
-		return v // A newer program wrote it; the older slot may not be used.
+		return 0, v // A newer program wrote it; the older slot may not be used.
 	}
 	s.sb = slots[s.slot]
 	// A copy is written only when the other slot is known to be durable.
@@ -223,9 +225,9 @@ func (s *Store) readSuperblocks() error {
 	s.twins = errs[1-s.slot] == nil && other.gen == s.sb.gen && other.copied
 	s.slotDurable = s.twins
 	if u := s.sb.roCompat &^ knownROCompat; u != 0 && s.writable {
-		return fmt.Errorf("%w: it can be read only: feature mask %#x is not known", ErrVersion, u)
+		return 0, fmt.Errorf("%w: it can be read only: feature mask %#x is not known", ErrVersion, u)
 	}
-	return nil
+	return fileSize, nil
 }
 
 func newerSlot(a, b *superblock) int {

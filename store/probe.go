@@ -18,12 +18,13 @@ type Summary struct {
 // those of Open.
 func Probe(f *os.File) (Summary, error) {
 	s := newStore(fileDisk{f}, nil)
-	if err := s.readSuperblocks(); err != nil {
+	fileSize, err := s.readSuperblocks()
+	if err != nil {
 		return Summary{}, fmt.Errorf("probe store %s: %w", f.Name(), withPath(err, f.Name()))
 	}
 	s.idSum = crc32.Update(0, castagnoli, s.sb.id[:])
 	sum := Summary{s.sb.size, s.sb.frameSize(), s.sb.gen}
-	commits, err := readLog(s.d, &s.sb, s.idSum)
+	commits, err := readLog(s.d, fileSize, &s.sb, s.idSum)
 	if err != nil {
 		return Summary{}, fmt.Errorf("probe store %s: %w", f.Name(), withPath(err, f.Name()))
 	}
