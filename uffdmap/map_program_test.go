@@ -3,6 +3,7 @@ package uffdmap
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,10 +54,14 @@ func TestMapProgramKilled(t *testing.T) {
 	if !bytes.Equal(unpack(t, path), bytes.Repeat([]byte{1}, 3<<20)) {
 		t.Error("store is not as at the last Sync")
 	}
-	s, err := store.Open(path, store.Options{Writable: true})
-	if err != nil {
-		t.Fatalf("open for writing: %v", err)
-	}
+	// A standby that the pager had just started may hold the lock for a moment.
+	var s *store.Store
+	var err error
+	eventually(t, "the store's lock", func() bool {
+		s, err = store.Open(path, store.Options{Writable: true})
+		return !errors.Is(err, ErrLocked)
+	})
+	must(t, "open for writing", err)
 	s.Close()
 }
 
