@@ -79,9 +79,11 @@ func Main() {
 		case err := <-ended:
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
-				os.Exit(3)
+				syscall.Exit(3)
 			}
-			os.Exit(0)
+			// Before os.Exit the race detector would sleep for a second: it can't read
+			// its options in a confined process.
+			syscall.Exit(0)
 		}
 	}
 }

@@ -26,9 +26,10 @@ type pool struct {
 
 	mu       sync.Mutex // guards what follows; taken after pager.mu
 	workers  []*worker
-	loading  int        // workers that load frames
-	loaded   int        // touches whose load has ended
-	queue    []touch    // absent pages that wait for a worker that may load
+	loading  int     // workers that load frames
+	loaded   int     // touches whose load has ended
+	queue    []touch // absent pages that wait for a worker that may load, each once
+	inQueue  map[touch]struct{}
 	aheads   []aheadJob // that want another worker
 	checking bool       // a call of relieve is due
 	queued   atomic.Int32
@@ -55,7 +56,7 @@ func newPool(p *pager) (*pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make an eventfd: %w", err)
 	}
-	pl := &pool{p: p, help: help, share: minWorkers() - 2}
+	pl := &pool{p: p, help: help, share: minWorkers() - 2, inQueue: map[touch]struct{}{}}
 	for range minWorkers() {
 		w, err := newWorker(pl)
 		if err != nil {
@@ -89,12 +90,18 @@ func (pl *pool) unwatch(m *served) {
 	}
 }
 
-// queueLoads queues the touches of absent pages in faults.
+// queueLoads queues the touches of absent pages in faults, but none that waits
+// already: each signal to a waiting thread makes it touch its page again, and a
+// collector that wants to stop many of them sends signals faster than pages come.
 func (pl *pool) queueLoads(m *served, faults []fault) {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	for _, f := range faults {
-		pl.queue = append(pl.queue, touch{m, f.page, f.write})
+		t := touch{m, f.page, f.write}
+		if _, waits := pl.inQueue[t]; !waits {
+			pl.inQueue[t] = struct{}{}
+			pl.queue = append(pl.queue, t)
+		}
 	}
 	pl.queued.Store(int32(len(pl.queue)))
 }
@@ -187,6 +194,7 @@ func (pl *pool) pop() (touch, bool) {
 	t := pl.queue[i]
 	t.m.loading++
 	pl.queue = slices.Delete(pl.queue, i, i+1)
+	delete(pl.inQueue, t)
 	pl.queued.Store(int32(len(pl.queue)))
 	return t, true
 }

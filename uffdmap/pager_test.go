@@ -121,3 +121,21 @@ func TestSortFaults(t *testing.T) {
 		t.Errorf("faults are %+v, want %+v", got, want)
 	}
 }
+
+// A page that is touched again and again while it waits is waited for once, and once
+// more when it is touched while it is loaded.
+func TestQueueLoadsOnce(t *testing.T) {
+	pl, m := &pool{share: 2, inQueue: map[touch]struct{}{}}, &served{}
+	faults := []fault{{page: 0}, {page: 1 << 14}, {page: 1 << 14, write: true}}
+	for range 3 {
+		pl.queueLoads(m, faults)
+	}
+	if len(pl.queue) != len(faults) {
+		t.Fatalf("%d touches wait, want %d", len(pl.queue), len(faults))
+	}
+	loading, _ := pl.pop()
+	pl.queueLoads(m, faults)
+	if last := pl.queue[len(pl.queue)-1]; len(pl.queue) != len(faults) || last != loading {
+		t.Errorf("%d touches wait, the last is %+v: want %d, %+v", len(pl.queue), last, len(faults), loading)
+	}
+}
