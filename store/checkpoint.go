@@ -155,6 +155,7 @@ func (s *Store) writeSlot(sb *superblock, slot int) error {
 
 // finish commits, leaves the store without a log, gives free space back and makes
 // both superblocks say the same, so that damage to one never shows an older state.
+// Without room for the index all that is left to whoever writes next: the log has it.
 func (s *Store) finish() error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
@@ -162,7 +163,9 @@ func (s *Store) finish() error {
 		return err
 	}
 	if len(s.logBlocks) > 0 {
-		if err := s.checkpoint(true, s.Size()); err != nil {
+		if err := s.checkpoint(true, s.Size()); isNoSpace(err) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}

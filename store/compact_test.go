@@ -277,7 +277,7 @@ func TestCompactFullDisk(t *testing.T) {
 	path := filepath.Join(dir, "s.lazy")
 	s, err := Create(path, CreateOptions{FrameSize: MinFrameSize})
 	must(t, err)
-	want := fill(t, s)
+	want := fill(t, s, nil)
 	must(t, s.Sync())
 	for off := 0; off < len(want)-MinFrameSize; off += 3 * MinFrameSize {
 		must(t, s.Punch(int64(off), 2*MinFrameSize))

@@ -157,8 +157,8 @@ func (s *Store) Generation() uint64 {
 }
 
 // Close makes everything written durable, as Sync does, leaves the store without
-// a log, and closes it. The store is closed also when Close fails; what was not
-// committed is lost then.
+// a log unless the disk is full, and closes it. The store is closed also when Close
+// fails; what was not committed is lost then.
 func (s *Store) Close() error {
 	var err error
 	if s.writable {
