@@ -163,9 +163,11 @@ func (s *Store) finish() error {
 		return err
 	}
 	if len(s.logBlocks) > 0 {
-		if err := s.checkpoint(true, s.Size()); isNoSpace(err) {
+		err := s.checkpoint(true, s.Size())
+		if isNoSpace(err) && s.failed == nil {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 	}
