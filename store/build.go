@@ -1,6 +1,7 @@
 package store
 
 import (
+	"hash/crc32"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -31,15 +32,17 @@ func newBuilder(f *os.File, sb *superblock) (*builder, error) {
 	return buildOn(fileDisk{f}, f, sb)
 }
 
-// buildOn makes the store on d, whose file is f if it is one.
+// buildOn makes the store on d, whose file is f if it is one. There is no
+// superblock before finish: nobody takes a part of a store for a whole one.
 func buildOn(d disk, f *os.File, sb *superblock) (*builder, error) {
-	s, err := makeDisk(d, f, sb, Options{})
-	if err != nil {
+	s := newStore(d, f)
+	s.writable, s.borrowed = true, f != nil
+	s.sb, s.idSum = *sb, crc32.Update(0, castagnoli, sb.id[:])
+	s.changed = nil
+	if err := s.setUp(Options{}); err != nil {
 		return nil, err
 	}
-	s.borrowed = f != nil
-	s.changed = nil
-	return &builder{s: s}, nil
+	return &builder{s: s}, s.loadSpace()
 }
 
 // A batch is frames one behind the other in their stored form.

@@ -18,8 +18,8 @@ type PackOptions struct {
 	// Workers is the number of goroutines that compress. Zero means GOMAXPROCS.
 	Workers int
 
-	// Progress, when not nil, is called now and then, from one goroutine, with
-	// the plain bytes read and the stored bytes written until then.
+	// Progress, when not nil, is called now and then, never twice at once, with
+	// the plain bytes packed and the stored bytes written until then.
 	Progress func(plain, stored int64)
 }
 
@@ -47,7 +47,7 @@ func pack(ctx context.Context, f *os.File, r io.Reader, o PackOptions) (Info, er
 	if err != nil {
 		return Info{}, err
 	}
-	p := &packer{w: w, src: newHoleReader(r, int64(w.s.frameSize)), o: o}
+	p := &packer{w: w, o: o, src: newHoleReader(r, int64(w.s.frameSize))}
 	p.chunk = max(packChunk, w.s.frameSize)
 	size, err := p.run(ctx)
 	if err != nil {
@@ -56,126 +56,134 @@ func pack(ctx context.Context, f *os.File, r io.Reader, o PackOptions) (Info, er
 	return w.finish(size)
 }
 
-// A packer moves chunks from a reader through workers, in parallel, to the
-// builder, in order.
+// A packer compresses chunks of a reader in parallel. Each worker reads a chunk and
+// compresses it while it is in the core's cache; whoever has the one whose turn it is
+// writes it and those behind it that are ready.
 type packer struct {
 	w     *builder
-	src   *holeReader
 	o     PackOptions
 	chunk int
-	plain sync.Pool // *buffer of chunk bytes
-	done  sync.Pool // *batch
-	read  int64
-	wrote int64
+	free  chan *packJob // as many as may be under way beside those that are; nil for a new one
+
+	reading sync.Mutex // guards what follows
+	src     *holeReader
+	first   *packJob // a chunk that is read and waits for a worker
+	chunks  int      // read
+	size    int64    // plain bytes until there
+	end     bool
+
+	mu      sync.Mutex // guards what follows
+	ready   []*packJob // compressed and not written, by their numbers modulo the length
+	turn    int        // the next chunk to write
+	writing bool
+	stored  int64 // bytes written
 }
 
-// A packJob is one chunk on its way. result is closed when batch is ready.
+// A packJob is one chunk on its way.
 type packJob struct {
+	number int
 	off    int64
-	plain  *buffer
+	plain  []byte
 	n      int // bytes in plain
-	batch  *batch
-	result chan struct{}
+	batch  batch
 }
 
-func (p *packer) run(ctx context.Context) (size int64, err error) {
-	first, err := p.readJob()
-	if err != nil && err != io.EOF {
+func (p *packer) run(ctx context.Context) (int64, error) {
+	first := &packJob{plain: make([]byte, p.chunk)}
+	if err := p.read(first); err != nil {
 		return 0, err
 	}
-	if err == io.EOF && first.off+int64(first.n) <= int64(p.w.s.frameSize) {
-		return p.packSmall(first)
+	if p.end && p.size <= int64(p.w.s.frameSize) {
+		return p.size, p.packSmall(first)
 	}
 	workers := p.o.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	todo := make(chan *packJob)
-	ordered := make(chan *packJob, 2*workers)
-	g.Go(func() error {
-		defer close(todo)
-		defer close(ordered)
-		size, err = p.feed(ctx, first, err, ordered, todo)
-		return err
-	})
-	for range workers {
-		g.Go(func() error { return p.work(ctx, todo) })
+	p.ready = make([]*packJob, 2*workers)
+	p.free = make(chan *packJob, len(p.ready))
+	for range len(p.ready) - 1 {
+		p.free <- nil
 	}
-	g.Go(func() error { return p.collect(ctx, ordered) })
-	return size, g.Wait()
+	p.first = first
+	g, ctx := errgroup.WithContext(ctx)
+	for range workers {
+		g.Go(func() error { return p.work(ctx) })
+	}
+	err := g.Wait()
+	return p.size, err
 }
 
 // packSmall packs one frame at most, into the superblock if it fits there.
-func (p *packer) packSmall(job *packJob) (int64, error) {
-	s, plain, size := p.w.s, job.plain.b[:job.n], job.off+int64(job.n)
-	if size == 0 {
-		return 0, nil
+func (p *packer) packSmall(job *packJob) error {
+	s, plain := p.w.s, job.plain[:job.n]
+	if p.size == 0 {
+		return nil
 	}
-	inline, err := s.compressInline(plain, size)
+	inline, err := s.compressInline(plain, p.size)
 	if err != nil || inline.data != nil {
 		s.inline = inline
-		return size, err
+		return err
 	}
-	t := &batch{}
-	if err := s.compressBatch(t, plain, job.off); err != nil {
-		return 0, err
+	if err := s.compressBatch(&job.batch, plain, job.off); err != nil {
+		return err
 	}
-	return size, p.w.append(t)
+	return p.w.append(&job.batch)
 }
 
-// feed reads chunks until the end, and returns the plain size.
-func (p *packer) feed(ctx context.Context, job *packJob, err error, ordered, todo chan<- *packJob) (int64, error) {
+// read reads the next chunk, which may be empty at the end.
+func (p *packer) read(job *packJob) (err error) {
+	job.off, job.n, err = p.src.next(job.plain)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	job.number = p.chunks
+	p.chunks++
+	p.size, p.end = job.off+int64(job.n), err == io.EOF
+	return nil
+}
+
+// work reads and compresses chunks until the end.
+func (p *packer) work(ctx context.Context) error {
 	for {
-		if err != nil && err != io.EOF {
-			return 0, err
-		}
-		size := job.off + int64(job.n)
-		for _, to := range []chan<- *packJob{ordered, todo} {
-			select {
-			case to <- job:
-			case <-ctx.Done():
-				return 0, context.Cause(ctx)
-			}
-		}
-		if err == io.EOF {
-			return size, nil
-		}
-		job, err = p.readJob()
-	}
-}
-
-// readJob reads the next chunk; with io.EOF comes the last one, which may be
-// empty.
-func (p *packer) readJob() (*packJob, error) {
-	b, ok := p.plain.Get().(*buffer)
-	if !ok {
-		b = &buffer{make([]byte, p.chunk)}
-	}
-	job := &packJob{plain: b, result: make(chan struct{})}
-	var err error
-	job.off, job.n, err = p.src.next(b.b)
-	return job, err
-}
-
-// work compresses chunks.
-func (p *packer) work(ctx context.Context, todo <-chan *packJob) error {
-	for job := range todo {
-		t, ok := p.done.Get().(*batch)
-		if !ok {
-			t = &batch{stored: make([]byte, 0, p.chunk+p.chunk/8)}
-		}
-		t.stored, t.frames = t.stored[:0], t.frames[:0]
-		if err := p.w.s.compressBatch(t, job.plain.b[:job.n], job.off); err != nil {
+		job, err := p.next(ctx)
+		if job == nil || err != nil {
 			return err
 		}
-		job.batch = t
-		close(job.result)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		t := &job.batch
+		t.stored, t.frames = t.stored[:0], t.frames[:0]
+		if err := p.w.s.compressBatch(t, job.plain[:job.n], job.off); err != nil {
+			return err
+		}
+		if err := p.deliver(job); err != nil {
+			return err
 		}
 	}
-	return nil
+}
+
+// next reads a chunk; none at the end, or when ctx ends.
+func (p *packer) next(ctx context.Context) (*packJob, error) {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	if job := p.first; job != nil {
+		p.first = nil
+		return job, nil
+	}
+	if p.end {
+		return nil, nil
+	}
+	select {
+	case job := <-p.free:
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if job == nil {
+			job = &packJob{plain: make([]byte, p.chunk)}
+		}
+		return job, p.read(job)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // compressBatch adds the frames of plain, which begins at offset off, to t.
@@ -198,24 +206,43 @@ func (s *Store) compressBatch(t *batch, plain []byte, off int64) error {
 	return nil
 }
 
-// collect hands finished batches to the builder in order.
-func (p *packer) collect(ctx context.Context, ordered <-chan *packJob) error {
-	for job := range ordered {
-		select {
-		case <-job.result:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+// deliver hands a compressed chunk to the builder when it is its turn, or to the
+// worker that writes the one before it.
+func (p *packer) deliver(job *packJob) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready[job.number%len(p.ready)] = job
+	if p.writing {
+		return nil
+	}
+	p.writing = true
+	for {
+		place := &p.ready[p.turn%len(p.ready)]
+		job := *place
+		if job == nil {
+			p.writing = false
+			return nil
 		}
-		if err := p.w.append(job.batch); err != nil {
+		*place = nil
+		p.turn++
+		p.mu.Unlock()
+		err := p.write(job)
+		p.mu.Lock()
+		if err != nil {
 			return err
 		}
-		p.read = job.off + int64(job.n)
-		p.wrote += int64(len(job.batch.stored))
-		p.plain.Put(job.plain)
-		p.done.Put(job.batch)
-		if p.o.Progress != nil {
-			p.o.Progress(p.read, p.wrote)
-		}
 	}
+}
+
+// write hands a chunk whose turn it is to the builder.
+func (p *packer) write(job *packJob) error {
+	if err := p.w.append(&job.batch); err != nil {
+		return err
+	}
+	p.stored += int64(len(job.batch.stored))
+	if p.o.Progress != nil {
+		p.o.Progress(job.off+int64(job.n), p.stored)
+	}
+	p.free <- job
 	return nil
 }

@@ -3,11 +3,13 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/iotest"
 
 	"lazyfs/codec"
 )
@@ -153,5 +155,46 @@ func TestPackHoles(t *testing.T) {
 		if err1 != nil || err2 != nil || data != want.data || hole != want.hole {
 			t.Errorf("from %#x: data at %#x (%v), hole at %#x (%v), want %#x and %#x", want.from, data, err1, hole, err2, want.data, want.hole)
 		}
+	}
+}
+
+// A pack whose source fails, or that is cancelled, ends with the cause, and its
+// file is no store; until then its progress only grows.
+func TestPackFails(t *testing.T) {
+	plain := sample(20<<20, 1)
+	broken := errors.New("broken")
+	for _, workers := range []int{1, 2, 9} {
+		for _, whole := range []int64{1000, 1 << 20, 5<<20 + 1} {
+			f := tempFile(t)
+			r := io.MultiReader(bytes.NewReader(plain[:whole]), iotest.ErrReader(broken))
+			if _, err := Pack(context.Background(), f, r, PackOptions{Workers: workers}); !errors.Is(err, broken) {
+				t.Errorf("%d workers, source that breaks at %d: %v, want %v", workers, whole, err, broken)
+			}
+			noStore(t, f.Name())
+
+			f = tempFile(t)
+			ctx, cancel := context.WithCancelCause(context.Background())
+			var last int64
+			_, err := Pack(ctx, f, bytes.NewReader(plain), PackOptions{Workers: workers, Progress: func(plain, _ int64) {
+				if plain <= last {
+					t.Errorf("progress of %d bytes after %d", plain, last)
+				}
+				if last = plain; plain >= whole {
+					cancel(broken)
+				}
+			}})
+			if !errors.Is(err, broken) {
+				t.Errorf("%d workers, cancelled at %d: %v, want %v", workers, last, err, broken)
+			}
+			noStore(t, f.Name())
+		}
+	}
+}
+
+func noStore(t *testing.T, path string) {
+	t.Helper()
+	if s, err := Open(path, Options{}); err == nil {
+		s.Close()
+		t.Errorf("%s is a store of %d bytes, want none", path, s.Size())
 	}
 }
