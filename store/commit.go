@@ -3,10 +3,7 @@ package store
 import (
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Commit makes everything written one new generation, without waiting for the
@@ -96,70 +93,6 @@ func (s *Store) freeze() (frozenState, error) {
 	s.queue = s.queue[:0]
 	s.changes = false
 	return state, nil
-}
-
-// flushFrozen compresses the frozen frames on all cores. Those that can't be
-// written wait again.
-func (s *Store) flushFrozen(state frozenState) error {
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, n := range state.frames {
-		g.Go(func() error {
-			s.mu.RLock()
-			d := s.frozen[n]
-			s.mu.RUnlock()
-			plain := d.plain.b[:min(int64(s.frameSize), state.size-n<<s.shift)]
-			err := s.putFrozen(n, d, plain, state.size)
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.thaw(n, d, err)
-			return err
-		})
-	}
-	return g.Wait()
-}
-
-// putFrozen puts a frame where it belongs: into the superblock if it is the only
-// one and small enough, otherwise into the file.
-func (s *Store) putFrozen(n int64, d *dirtyFrame, plain []byte, size int64) error {
-	if n > 0 {
-		return s.putFrame(n, plain, d)
-	}
-	inline, err := s.compressInline(plain, size)
-	if err != nil {
-		return err
-	}
-	if inline.data == nil {
-		if err := s.putFrame(n, plain, d); err != nil {
-			return err
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inline = inline
-	if inline.data == nil || s.idx.root == nil {
-		return nil
-	}
-	if err := s.loadSpace(); err != nil {
-		return err
-	}
-	return s.clearFrames(0, 1)
-}
-
-// compressInline returns frame 0 as the superblock can hold it, without data
-// when it can't.
-func (s *Store) compressInline(plain []byte, size int64) (inlineFrame, error) {
-	if size > int64(s.frameSize) {
-		return inlineFrame{}, nil
-	}
-	b := getBuffer(s.encodeRoom())
-	defer putBuffer(b)
-	stored, k, err := s.encode(b.b, plain)
-	if err != nil || len(stored) > frameHeadLen+inlineMax {
-		return inlineFrame{}, err
-	}
-	data := slices.Clone(stored[frameHeadLen:])
-	return inlineFrame{data: data, kind: k, plain: len(plain), version: nextStore.Add(1)}, nil
 }
 
 // logIsFull reports whether the commit at hand would make the log too long.

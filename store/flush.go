@@ -1,5 +1,13 @@
 package store
 
+import (
+	"runtime"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
 // makeRoom compresses frames until no more wait than may. It does so in the caller,
 // which slows writers down to what the codec can do.
 func (s *Store) makeRoom() error { return s.flushTo(s.dirtyLimit) }
@@ -90,4 +98,78 @@ func (s *Store) thaw(n int64, d *dirtyFrame, err error) {
 	}
 	s.dirtyBytes -= int64(s.frameSize)
 	putBuffer(d.plain)
+}
+
+// flushFrozen compresses the frozen frames on all cores, one of which is the
+// caller's: a commit of one frame waits for no other goroutine. Those that can't be
+// written wait again.
+func (s *Store) flushFrozen(state frozenState) error {
+	var next atomic.Int64
+	work := func() (err error) {
+		for i := next.Add(1) - 1; i < int64(len(state.frames)); i = next.Add(1) - 1 {
+			err = firstError(err, s.flushOne(state.frames[i], state.size))
+		}
+		return err
+	}
+	var g errgroup.Group
+	for range min(runtime.GOMAXPROCS(0), len(state.frames)) - 1 {
+		g.Go(work)
+	}
+	return firstError(work(), g.Wait())
+}
+
+// flushOne compresses the frozen frame n of a store of size plain bytes.
+func (s *Store) flushOne(n, size int64) error {
+	s.mu.RLock()
+	d := s.frozen[n]
+	s.mu.RUnlock()
+	plain := d.plain.b[:min(int64(s.frameSize), size-n<<s.shift)]
+	err := s.putFrozen(n, d, plain, size)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.thaw(n, d, err)
+	return err
+}
+
+// putFrozen puts a frame where it belongs: into the superblock if it is the only
+// one and small enough, otherwise into the file.
+func (s *Store) putFrozen(n int64, d *dirtyFrame, plain []byte, size int64) error {
+	if n > 0 {
+		return s.putFrame(n, plain, d)
+	}
+	inline, err := s.compressInline(plain, size)
+	if err != nil {
+		return err
+	}
+	if inline.data == nil {
+		if err := s.putFrame(n, plain, d); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inline = inline
+	if inline.data == nil || s.idx.root == nil {
+		return nil
+	}
+	if err := s.loadSpace(); err != nil {
+		return err
+	}
+	return s.clearFrames(0, 1)
+}
+
+// compressInline returns frame 0 as the superblock can hold it, without data
+// when it can't.
+func (s *Store) compressInline(plain []byte, size int64) (inlineFrame, error) {
+	if size > int64(s.frameSize) {
+		return inlineFrame{}, nil
+	}
+	b := getBuffer(s.encodeRoom())
+	defer putBuffer(b)
+	stored, k, err := s.encode(b.b, plain)
+	if err != nil || len(stored) > frameHeadLen+inlineMax {
+		return inlineFrame{}, err
+	}
+	data := slices.Clone(stored[frameHeadLen:])
+	return inlineFrame{data: data, kind: k, plain: len(plain), version: nextStore.Add(1)}, nil
 }
