@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// copyPieces writes every frame that can be read into the new store, and reports
+// what is lost.
+func (r *salvage) copyPieces(w *builder) error {
+	c := &pieceCopier{r: r, w: w, t: &batch{},
+		plain: make([]byte, MaxFrameSize), stored: make([]byte, frameHeadLen+MaxFrameSize)}
+	c.later = slices.Sorted(maps.Keys(r.set))
+	err := r.walkAll(visit{
+		frame: func(p piece) error {
+			if err := c.setBefore(p.number); err != nil {
+				return err
+			}
+			if _, replaced := r.set[p.number]; replaced || r.clear.has(p.number) {
+				return nil
+			}
+			return c.copy(p)
+		},
+		blank: func(from, to int64, cause string) error {
+			if r.exact {
+				return nil
+			}
+			return c.blank(from, to, cause)
+		},
+		lost: func(from, to int64, cause string) {
+			if r.exact { // It need not be: an older frame may be as long as the newest.
+				r.loseFrames(from, min(to, maxFrameNumber), true, cause+agrees)
+			}
+		},
+	})
+	if err == nil {
+		err = c.setBefore(maxFrameNumber + 1)
+	}
+	return firstError(err, c.flush())
+}
+
+// agrees is said of frames that a scan found.
+const agrees = "; what a scan found agrees with the superblock in number and length"
+
+// A pieceCopier copies frames into a new store.
+type pieceCopier struct {
+	r      *salvage
+	w      *builder
+	t      *batch
+	plain  []byte
+	stored []byte
+	later  []int64 // frames of the log that are still to come
+}
+
+// setBefore copies the frames of the log below number n.
+func (c *pieceCopier) setBefore(n int64) error {
+	for len(c.later) > 0 && c.later[0] < n {
+		p := c.r.set[c.later[0]]
+		c.later = c.later[1:]
+		if err := c.copy(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blank reports frames of which nothing is known, but for those that the log
+// tells about.
+func (c *pieceCopier) blank(from, to int64, cause string) error {
+	to = min(to, (c.r.size+int64(c.r.sb.frameSize())-1)>>c.r.sb.frameShift)
+	for from < to {
+		if err := c.setBefore(from); err != nil {
+			return err
+		}
+		end := to
+		if len(c.later) > 0 {
+			end = min(to, c.later[0])
+		}
+		c.r.loseFrames(from, end, false, cause)
+		from = end + 1
+	}
+	return nil
+}
+
+// copy copies one frame, or reports its loss.
+func (c *pieceCopier) copy(p piece) error {
+	r := c.r
+	n := p.number
+	if n<<r.sb.frameShift >= r.size {
+		return nil
+	}
+	if p.kind == kindZero {
+		c.doubt(p)
+		c.t.add(n, nil, kindZero, 0, 0)
+		return c.flushFull(n)
+	}
+	stored := c.stored[:frameHeadLen+p.payload]
+	err := r.readStored(p, stored)
+	plain := 0
+	if err == nil {
+		plain, err = decodePiece(p, stored, c.plain)
+	}
+	if err == nil && plain > r.sb.frameSize() {
+		err = damagef("", p.off, "payload decodes to %d bytes, frames are %d", plain, r.sb.frameSize())
+	}
+	if err != nil {
+		r.loseFrames(n, n+1, false, fmt.Sprintf("frame at offset %#x: %s", p.off, causeOf(err)))
+		return nil
+	}
+	c.doubt(p)
+	sum := putFrameHead(stored, c.w.s.idSum, p.kind, n, c.w.s.gen+1)
+	c.t.add(n, stored, p.kind, plain, sum)
+	return c.flushFull(n)
+}
+
+// doubt reports a frame that may be older than the newest commit.
+func (c *pieceCopier) doubt(p piece) {
+	if r := c.r; p.scanned && !r.exact && p.gen < r.gen {
+		r.loseFrames(p.number, p.number+1, true, "index is lost: what a scan found may be older")
+	}
+}
+
+func (c *pieceCopier) flushFull(n int64) error {
+	if len(c.t.stored) < copyBatch && len(c.t.frames) < fanout {
+		return nil
+	}
+	c.r.tell(n << c.r.sb.frameShift)
+	return c.flush()
+}
+
+func (c *pieceCopier) flush() error {
+	if c.r.ctx.Err() != nil {
+		return context.Cause(c.r.ctx)
+	}
+	err := c.w.append(c.t)
+	c.t.stored, c.t.frames = c.t.stored[:0], c.t.frames[:0]
+	return err
+}
