@@ -84,6 +84,7 @@ func (m *served) makeRoom(buf []byte) {
 	if m.Limit == 0 || m.resident() <= m.Limit {
 		return
 	}
+	m.pool.attention.listen(m)
 	e := &m.evictor
 	e.mu.Lock()
 	defer e.mu.Unlock()

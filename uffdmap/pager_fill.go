@@ -19,12 +19,15 @@ func (m *served) fill(w *worker, t touch) {
 	n := t.page / m.FrameSize
 	m.table.head.faults.Add(1)
 	end, on := m.ahead.touched(n)
+	if on != nil {
+		w.only = nil // There is more to do than to look for the next one.
+	}
 	next := n
 	if end > n+1 && !t.write {
 		next, _ = m.fillRun(w.scratch, n, end)
 	}
 	if next == n {
-		m.fillFrame(w.scratch, n, t.page, t.write)
+		m.fillFrame(w, n, t.page, t.write)
 		next++
 	}
 	m.fillTaken(w, next, end)
@@ -65,7 +68,7 @@ func (m *served) fillTaken(w *worker, next, end int64) {
 
 // fillFrame makes frame n resident, because page was touched, or poisons it. When
 // somebody else is at it, the touch is repeated after that.
-func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
+func (m *served) fillFrame(w *worker, n, page int64, write bool) {
 	if !m.locks.lockOrAsk(n) {
 		return
 	}
@@ -76,7 +79,7 @@ func (m *served) fillFrame(buf []byte, n, page int64, write bool) {
 		m.wake(n)
 		return
 	}
-	if err := m.load(buf, n, write); err != nil {
+	if err := m.load(w, n, write); err != nil {
 		m.poison(n, err)
 		return
 	}
@@ -152,7 +155,8 @@ func (m *served) readRun(buf []byte, n int64) (done int64, err error) {
 
 // load reads frame n and installs those of its pages that are absent. The caller
 // holds the frame's lock.
-func (m *served) load(buf []byte, n int64, write bool) error {
+func (m *served) load(w *worker, n int64, write bool) error {
+	buf := w.scratch
 	if err := m.read(buf, n); err != nil {
 		return err
 	}
@@ -162,8 +166,10 @@ func (m *served) load(buf []byte, n int64, write bool) error {
 		m.lifting.RLock()
 		defer m.lifting.RUnlock()
 		m.admitWrite(n)
+		w.look(m)
 		return m.install(buf[:length], off, 0)
 	}
+	w.look(m)
 	return m.install(buf[:length], off, m.protection())
 }
 
@@ -208,6 +214,7 @@ func (m *served) install(src []byte, off int64, flags uffd.CopyFlags) error {
 		case err == unix.ENOMEM && tries < 1000:
 			// The program's memory group is full. An ordinary touch would wait
 			// for room too.
+			m.pool.attention.listen(m)
 			time.Sleep(5 * time.Millisecond)
 		case err != nil:
 			return fmt.Errorf("install pages at %#x: %w", off, err)

@@ -15,16 +15,13 @@ import (
 
 // A pool is the threads of a pager that answer faults. Any of them takes any
 // fault of any mapping; one that is idle costs nothing.
-//
-// Each waits on an epoll instance of its own in which every userfaultfd is
-// registered as exclusive: the kernel wakes one idle worker for a fault, and
-// always the same one while that keeps up.
 type pool struct {
-	p     *pager
-	help  int // eventfd: there is something in the queue for an idle worker
-	share int // workers that may load for one mapping
+	p         *pager
+	attention *attention
+	help      int // eventfd: there is something in the queue for an idle worker
+	share     int // workers that may load for one mapping
 
-	mu       sync.Mutex // guards what follows; taken after pager.mu
+	mu       sync.Mutex // guards what follows
 	workers  []*worker
 	loading  int     // workers that load frames
 	loaded   int     // touches whose load has ended
@@ -48,7 +45,7 @@ type aheadJob struct {
 	s *stream
 }
 
-// helpID stands for the eventfd where epoll tells a mapping's number.
+// helpID stands for the eventfd where attention tells a mapping's number.
 const helpID = -1
 
 func newPool(p *pager) (*pool, error) {
@@ -56,7 +53,12 @@ func newPool(p *pager) (*pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make an eventfd: %w", err)
 	}
-	pl := &pool{p: p, help: help, share: minWorkers() - 2, inQueue: map[touch]struct{}{}}
+	a, err := newAttention()
+	if err != nil {
+		return nil, err
+	}
+	a.add(help, helpID)
+	pl := &pool{p: p, attention: a, help: help, share: minWorkers() - 2, inQueue: map[touch]struct{}{}}
 	for range minWorkers() {
 		w, err := newWorker(pl)
 		if err != nil {
@@ -74,21 +76,8 @@ func newPool(p *pager) (*pool, error) {
 func minWorkers() int { return max(4, runtime.NumCPU()+2) }
 
 // watch makes the workers answer the faults of m, unwatch ends that.
-func (pl *pool) watch(m *served) {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	for _, w := range pl.workers {
-		w.add(m.uffd.Fd(), m.ID)
-	}
-}
-
-func (pl *pool) unwatch(m *served) {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	for _, w := range pl.workers {
-		unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, m.uffd.Fd(), nil)
-	}
-}
+func (pl *pool) watch(m *served)   { pl.attention.add(m.uffd.Fd(), m.ID) }
+func (pl *pool) unwatch(m *served) { pl.attention.remove(m) }
 
 // queueLoads queues the touches of absent pages in faults, but none that waits
 // already: each signal to a waiting thread makes it touch its page again, and a
@@ -126,8 +115,6 @@ func (pl *pool) checkStuck() {
 
 // relieve starts another worker if no load has ended since so many had.
 func (pl *pool) relieve(loaded int) {
-	pl.p.mu.RLock() // No mapping comes or goes meanwhile.
-	defer pl.p.mu.RUnlock()
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	pl.checking = false
@@ -136,9 +123,6 @@ func (pl *pool) relieve(loaded int) {
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
 			return
-		}
-		for _, m := range pl.p.served {
-			w.add(m.uffd.Fd(), m.ID)
 		}
 		pl.workers = append(pl.workers, w)
 		go w.run()
@@ -221,6 +205,9 @@ func (pl *pool) startAhead() (job aheadJob, ok bool) {
 		return aheadJob{}, false
 	}
 	job, pl.aheads = pl.aheads[last], pl.aheads[:last]
+	if last > 0 {
+		pl.callHelp()
+	}
 	if pl.loading >= len(pl.workers)-2 {
 		return aheadJob{}, false
 	}

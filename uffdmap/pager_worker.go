@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,47 +16,33 @@ const maxEvents = 32
 // A worker is one thread of a pool, with the memory it works in.
 type worker struct {
 	pool    *pool
-	epoll   int
-	ready   [16]unix.EpollEvent
 	events  [maxEvents]uffd.Event
 	faults  [maxEvents]fault
 	scratch []byte // one frame of any store, outside the heap
+
+	only  *served // the mapping in which it answers the only fault that waits
+	quiet *served // the mapping whose faults wake nobody because it looks for them
 }
 
 func newWorker(pl *pool) (*worker, error) {
-	w := &worker{pool: pl}
-	var err error
-	if w.scratch, err = newScratch(maxFrameSize); err != nil {
+	scratch, err := newScratch(maxFrameSize)
+	if err != nil {
 		return nil, err
 	}
-	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("make an epoll instance: %w", err)
-	}
-	w.add(pl.help, helpID)
-	return w, nil
-}
-
-func (w *worker) add(fd int, id int32) {
-	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: id}
-	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &e); err != nil && err != unix.EEXIST {
-		fmt.Fprintf(os.Stderr, "lazyfs pager: watch descriptor %d: %v\n", fd, err)
-	}
+	return &worker{pool: pl, scratch: scratch}, nil
 }
 
 func (w *worker) run() {
 	for {
-		n, err := unix.EpollWait(w.epoll, w.ready[:], -1)
-		if err != nil && err != unix.EINTR {
-			fmt.Fprintf(os.Stderr, "lazyfs pager: wait for faults: %v\n", err)
+		id, err := w.pool.attention.wait()
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
 			os.Exit(3) // The standby takes over.
 		}
-		for i := range max(n, 0) {
-			id := w.ready[i].Fd
-			if id == helpID {
-				w.helpOut()
-			} else if m := w.pool.p.find(id); m != nil {
-				w.answer(m)
-			}
+		if id == helpID {
+			w.helpOut()
+		} else if m := w.pool.p.find(id); m != nil {
+			w.answer(m)
 		}
 	}
 }
@@ -63,8 +50,6 @@ func (w *worker) run() {
 // helpOut loads what is in the queue, and fills ahead, beside those who asked for
 // it.
 func (w *worker) helpOut() {
-	var b [8]byte
-	unix.Read(w.pool.help, b[:])
 	w.load()
 	job, ok := w.pool.startAhead()
 	if !ok {
@@ -78,40 +63,89 @@ func (w *worker) helpOut() {
 	w.load() // What came meanwhile and found too many at work.
 }
 
-// answer answers the faults of m that wait.
+// answer answers the faults of m that wait. When it has answered the only one, it
+// looks for another for a while.
 func (w *worker) answer(m *served) {
+	a := w.pool.attention
+	defer w.listen()
+	var since time.Time
 	for {
-		if !m.enter() {
-			return
-		}
-		n, err := m.uffd.Read(w.events[:])
-		if err != nil {
-			if err != unix.EAGAIN && err != unix.EINTR && !errors.Is(err, os.ErrClosed) {
-				fmt.Fprintf(os.Stderr, "lazyfs pager: read faults of %s: %v\n", m.Path, err)
+		n, err := w.read(m)
+		switch {
+		case n > 0:
+			if w.quiet != nil {
+				a.paid(true)
 			}
-			m.leave()
+			since = time.Time{}
+			w.answerSome(m, n)
+		case err != unix.EAGAIN || w.quiet == nil:
 			return
+		case since.IsZero():
+			since = time.Now()
+			fallthrough
+		default:
+			if time.Since(since) >= a.look {
+				a.paid(false)
+				return
+			}
 		}
-		faults := w.sort(m, n)
-		// Writes to protected frames first: they wait for no store.
-		for len(faults) > 0 && faults[0].protected {
-			m.lift(faults[0].page)
-			faults = faults[1:]
-		}
+	}
+}
+
+// read reads faults of m. With some, it has entered m.
+func (w *worker) read(m *served) (int, error) {
+	if !m.enter() {
+		return 0, os.ErrClosed
+	}
+	n, err := m.uffd.Read(w.events[:])
+	if err != nil {
 		m.leave()
-		if len(faults) > 0 {
-			w.pool.queueLoads(m, faults)
-			w.load()
+		if err != unix.EAGAIN && !errors.Is(err, os.ErrClosed) {
+			fmt.Fprintf(os.Stderr, "lazyfs pager: read faults of %s: %v\n", m.Path, err)
 		}
-		if n < len(w.events) {
-			return
-		}
+	}
+	return n, err
+}
+
+// answerSome answers the first n events, and leaves m.
+func (w *worker) answerSome(m *served, n int) {
+	if w.only = nil; n == 1 {
+		w.only = m
+	}
+	faults := w.sort(m, n)
+	// Writes to protected frames first: they wait for no store.
+	for len(faults) > 0 && faults[0].protected {
+		m.lift(w, faults[0].page)
+		faults = faults[1:]
+	}
+	m.leave()
+	if len(faults) > 0 {
+		w.pool.queueLoads(m, faults)
+		w.load()
+	}
+	w.only = nil
+}
+
+// look makes the worker look for the next fault of m after this one, which it is
+// about to let go on, unless others wait.
+func (w *worker) look(m *served) {
+	if w.only == m && w.pool.attention.hush(m) {
+		w.quiet = m
+	}
+}
+
+// listen ends look, before anything that could last.
+func (w *worker) listen() {
+	if w.quiet != nil {
+		w.pool.attention.listen(w.quiet)
+		w.quiet = nil
 	}
 }
 
 // load answers what is in the queue, with the help of others where that is much.
 func (w *worker) load() {
 	for t, ok := w.pool.startLoad(); ok; t, ok = w.pool.nextLoad(t) {
+		w.listen()
 		if w.pool.queued.Load() > 0 {
 			w.pool.callHelp()
 		}

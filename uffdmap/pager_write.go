@@ -15,14 +15,22 @@ import (
 
 // lift lets the writer go on that waits for the protected page. When somebody is at
 // its frame, who may wait for a slow store, the write is repeated after that.
-func (m *served) lift(page int64) {
+func (m *served) lift(w *worker, page int64) {
 	n := page / m.FrameSize
 	if !m.locks.lockOrAsk(n) {
 		return
 	}
 	defer m.locks.unlock(n)
-	m.lifting.RLock()
+	if !m.lifting.TryRLock() {
+		w.listen()
+		m.lifting.RLock()
+	}
 	defer m.lifting.RUnlock()
+	if len(m.snapshots) > 0 {
+		w.listen()
+	} else {
+		w.look(m)
+	}
 	m.table.head.writes.Add(1)
 	m.admitWrite(n)
 	m.setProtected(n, false)
