@@ -27,14 +27,14 @@ type disk interface {
 type fileDisk struct{ *os.File }
 
 func (d fileDisk) Size() (int64, error) {
-	fi, err := d.Stat()
-	if err != nil {
-		return 0, err
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.Fd()), &st); err != nil {
+		return 0, os.NewSyscallError("fstat", err)
 	}
-	if !fi.Mode().IsRegular() {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return 0, fmt.Errorf("%w: %s is not a regular file", ErrNotStore, d.Name())
 	}
-	return fi.Size(), nil
+	return st.Size, nil
 }
 
 func (d fileDisk) Blocks() (int64, error) {

@@ -17,18 +17,26 @@ const (
 // Store.mu; its kids are loaded by readers, too.
 type node struct {
 	level   int
-	first   int64 // the first frame it covers
-	dirty   bool  // differs from what its parent's entry names
-	entries [fanout]entry
-	kids    []atomic.Pointer[node] // nil for a leaf
+	first   int64                  // the first frame it covers
+	dirty   bool                   // differs from what its parent's entry names
+	entries []entry                // fanout of them, or fewer in a fixed index: holes follow
+	kids    []atomic.Pointer[node] // nil for a leaf, otherwise as many
 }
 
-func newNode(level int, first int64) *node {
-	n := &node{level: level, first: first}
+func newNode(level int, first int64, entries int) *node {
+	n := &node{level: level, first: first, entries: make([]entry, entries)}
 	if level > 0 {
-		n.kids = make([]atomic.Pointer[node], fanout)
+		n.kids = make([]atomic.Pointer[node], entries)
 	}
 	return n
+}
+
+// entry is the i-th entry of n.
+func (n *node) entry(i int) entry {
+	if i < len(n.entries) {
+		return n.entries[i]
+	}
+	return entry{}
 }
 
 // slot is the position of frame in n.
@@ -39,7 +47,7 @@ func (n *node) span() int64 { return 1 << (n.level * fanoutBits) }
 
 // slots are the positions in n, from from on and below to, that cover frames of r.
 func (n *node) slots(r span) (from, to int) {
-	slot := func(frames int64) int { return int(min(max(frames, 0)/n.span(), fanout)) }
+	slot := func(frames int64) int { return int(min(max(frames, 0)/n.span(), int64(len(n.entries)))) }
 	return slot(r.from - n.first), slot(r.to - n.first + n.span() - 1)
 }
 
@@ -49,6 +57,7 @@ func (n *node) slots(r span) (from, to int) {
 type index struct {
 	read  func(e entry, frame int64) ([]byte, error) // verified payload of a node
 	shift uint8                                      // of the frame size, for the ranges in errors
+	fixed bool                                       // never changes, so that nodes need no room for more entries
 	root  *node                                      // nil: every frame is a hole
 	at    entry                                      // where the root lies on disk
 
@@ -98,12 +107,15 @@ func (x *index) lookup(frame int64) (entry, error) {
 		}
 		n = kid
 	}
-	return n.entries[n.slot(frame)], nil
+	return n.entry(n.slot(frame)), nil
 }
 
 // kid returns the i-th child of n, which it reads when it isn't in memory, or
 // nil when all its frames are holes.
 func (x *index) kid(n *node, i int) (*node, error) {
+	if i >= len(n.kids) {
+		return nil, nil
+	}
 	if kid := n.kids[i].Load(); kid != nil {
 		return kid, nil
 	}
@@ -158,8 +170,13 @@ func (x *index) load(e entry, level int, first int64) (*node, error) {
 	if len(b)%entryLen != 0 || len(b) > fanout*entryLen {
 		return nil, damagef("index", e.off(), "node is %d bytes, want a multiple of 16 up to %d", len(b), fanout*entryLen)
 	}
-	n := newNode(level, first)
-	for i := 0; i < len(b)/entryLen; i++ {
+	used := len(b) / entryLen
+	room := fanout
+	if x.fixed {
+		room = used
+	}
+	n := newNode(level, first, room)
+	for i := range used {
 		n.entries[i] = getEntry(b[i*entryLen:])
 		if err := x.check(n.entries[i], level, first+int64(i)*n.span()); err != nil {
 			return nil, err

@@ -5,11 +5,11 @@ import "encoding/binary"
 // set makes e the entry of frame and returns the one it replaces.
 func (x *index) set(frame int64, e entry) (entry, error) {
 	if x.root == nil {
-		x.root = newNode(0, 0)
+		x.root = newNode(0, 0, fanout)
 		x.root.dirty = true
 	}
 	for !x.covers(frame) {
-		top := newNode(x.root.level+1, 0)
+		top := newNode(x.root.level+1, 0, fanout)
 		top.kids[0].Store(x.root)
 		top.entries[0], x.at = x.at, entry{}
 		top.dirty = true
@@ -23,7 +23,7 @@ func (x *index) set(frame int64, e entry) (entry, error) {
 			return entry{}, err
 		}
 		if kid == nil {
-			kid = newNode(n.level-1, n.first+int64(i)*n.span())
+			kid = newNode(n.level-1, n.first+int64(i)*n.span(), fanout)
 			n.kids[i].Store(kid)
 			x.keep(n, i)
 		}

@@ -132,20 +132,25 @@ type commit struct {
 // is not whole (FORMAT §5). A commit that may not have been durable counts only
 // if all its frames are as it says. Errors are failed reads.
 func readLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, error) {
+	if sb.logOff+logBlockLen > fileSize {
+		return nil, nil
+	}
 	var (
 		commits []commit
 		c       commit
-		b       [logBlockLen]byte
 		at      = sb.logOff
 		seed    = sb.logSeed
 		gen     = sb.gen
 		leaves  = map[int64]struct{}{}
+		buf     = getBuffer(logBlockLen)
+		b       = buf.b
 	)
+	defer putBuffer(buf)
 	for n := 0; n < maxLogBlocks && at+logBlockLen <= fileSize; n++ {
-		if _, err := d.ReadAt(b[:], at); err != nil {
+		if _, err := d.ReadAt(b, at); err != nil {
 			return nil, readError(err, "log", at)
 		}
-		l, ok := decodeLogBlock(b[:], seed, idSum)
+		l, ok := decodeLogBlock(b, seed, idSum)
 		if !ok || l.gen != gen+1 || l.gen > maxGeneration || !l.leaves(leaves) {
 			break
 		}

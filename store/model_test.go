@@ -187,5 +187,19 @@ func (m *model) probe() error {
 	if err == nil && (sum.Size != m.want.size || sum.Generation != m.s.Generation()) {
 		err = fmt.Errorf("probe says %+v, want size %d, generation %d", sum, m.want.size, m.s.Generation())
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var begin [ProbeLen]byte
+	if _, err := f.ReadAt(begin[:], 0); err != nil {
+		return err
+	}
+	if quick, all, err := ProbeBytes(begin[:], fi.Size()); err != nil || all && quick != sum {
+		return fmt.Errorf("probe of the first block says %+v, %t, %v, want %+v", quick, all, err, sum)
+	}
+	return nil
 }

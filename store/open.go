@@ -27,6 +27,11 @@ type Options struct {
 	// means none.
 	Cache *Cache
 
+	// Expect is a generation that the store is known to have reached, by Probe for
+	// example. Where it is still the newest a reader opens with fewer reads. Zero
+	// means that nothing is known.
+	Expect uint64
+
 	// DirtyBytes bounds the written plain bytes that wait in memory to be
 	// compressed. Zero means 16 MiB. One frame waits however small it is.
 	DirtyBytes int64
@@ -80,10 +85,11 @@ func openDisk(d disk, f *os.File, o Options) (*Store, error) {
 	s.writable = o.Writable
 	s.cache = o.Cache
 	s.dirtyLimit = o.DirtyBytes
-	commits, err := s.readState()
+	commits, err := s.readState(o.Expect)
 	if err != nil {
 		return nil, err
 	}
+	s.idx.fixed = !o.Writable && len(commits) == 0
 	if err := s.setUp(o); err != nil {
 		return nil, err
 	}
@@ -118,10 +124,20 @@ func (s *Store) overhangs() bool {
 
 // readState reads the newest superblock and the log behind it. A reader pins
 // what it has read first, and reads again: what it finds then is newer or the
-// same, and protected by the pin.
-func (s *Store) readState() ([]commit, error) {
+// same, and protected by the pin. Where it expects a generation it pins that first.
+func (s *Store) readState(expect uint64) ([]commit, error) {
 	if s.writable {
 		return s.readDurable()
+	}
+	if expect > 0 && expect <= maxGeneration && s.f != nil && pin(s.f, expect) == nil {
+		commits, err := s.readOnce()
+		if err == nil && s.sb.gen >= expect {
+			s.pinned = expect
+			return commits, nil
+		}
+		if err := unpin(s.f, expect); err != nil {
+			return nil, err
+		}
 	}
 	commits, err := s.readOnce()
 	if err != nil || s.f == nil {
@@ -183,20 +199,42 @@ func (s *Store) readOnce() ([]commit, error) {
 // readSuperblocks chooses the newer of the two superblocks that are whole, and
 // returns the size of the file.
 func (s *Store) readSuperblocks() (fileSize int64, err error) {
-	var b [dataStart]byte
 	fileSize, err = s.d.Size()
 	if err != nil {
 		return 0, err
 	}
-	n, err := s.d.ReadAt(b[:], 0)
+	b := getBuffer(dataStart)
+	defer putBuffer(b)
+	n, err := s.d.ReadAt(b.b, 0)
 	if err != nil && err != io.EOF {
 		return 0, readError(err, "superblock", 0)
 	}
-	if n < len(b) {
-		if n >= len(magic) && string(b[:len(magic)]) == magic {
-			return 0, damagef("superblock", 0, "file is %d bytes, want at least %d", n, dataStart)
+	c, err := chooseSuperblock(b.b[:n], fileSize)
+	if err != nil {
+		return 0, err
+	}
+	s.sb, s.slot, s.twins, s.slotDurable = c.sb, c.slot, c.twins, c.twins
+	if u := s.sb.roCompat &^ knownROCompat; u != 0 && s.writable {
+		return 0, fmt.Errorf("%w: it can be read only: feature mask %#x is not known", ErrVersion, u)
+	}
+	return fileSize, nil
+}
+
+// A chosen superblock is the newer one of a file.
+type chosen struct {
+	sb    superblock
+	slot  int
+	twins bool // the other slot is a copy, which was written when this one was durable
+}
+
+// chooseSuperblock chooses from b, the first dataStart bytes of a file of fileSize
+// bytes.
+func chooseSuperblock(b []byte, fileSize int64) (chosen, error) {
+	if len(b) < dataStart {
+		if len(b) >= len(magic) && string(b[:len(magic)]) == magic {
+			return chosen{}, damagef("superblock", 0, "file is %d bytes, want at least %d", len(b), dataStart)
 		}
-		return 0, ErrNotStore
+		return chosen{}, ErrNotStore
 	}
 	var slots [2]superblock
 	var errs [2]error
@@ -204,30 +242,25 @@ func (s *Store) readSuperblocks() (fileSize int64, err error) {
 		off := int64(i * slotLen)
 		slots[i], errs[i] = decodeSuperblock(b[off:off+slotLen], off, fileSize)
 	}
+	slot := 0
 	switch {
 	case errs[0] == nil && errs[1] == nil:
-		s.slot = newerSlot(&slots[0], &slots[1])
+		slot = newerSlot(&slots[0], &slots[1])
 	case errs[0] == nil:
-		s.slot = 0
 	case errs[1] == nil:
-		s.slot = 1
+		slot = 1
 	case errors.Is(errs[0], ErrNotStore):
-		return 0, errs[1] // A store whose first magic alone is damaged shows by its second.
+		return chosen{}, errs[1] // A store whose first magic alone is damaged shows by its second.
 	default:
-		return 0, errs[0]
+		return chosen{}, errs[0]
 	}
-	if v := errs[1-s.slot]; errors.Is(v, ErrVersion) {
-		return 0, v // A newer program wrote it; the older slot may not be used.
+	if v := errs[1-slot]; errors.Is(v, ErrVersion) {
+		return chosen{}, v // A newer program wrote it; the older slot may not be used.
 	}
-	s.sb = slots[s.slot]
 	// A copy is written only when the other slot is known to be durable.
-	other := &slots[1-s.slot]
-	s.twins = errs[1-s.slot] == nil && other.gen == s.sb.gen && other.copied
-	s.slotDurable = s.twins
-	if u := s.sb.roCompat &^ knownROCompat; u != 0 && s.writable {
-		return 0, fmt.Errorf("%w: it can be read only: feature mask %#x is not known", ErrVersion, u)
-	}
-	return fileSize, nil
+	other := &slots[1-slot]
+	twins := errs[1-slot] == nil && other.gen == slots[slot].gen && other.copied
+	return chosen{slots[slot], slot, twins}, nil
 }
 
 func newerSlot(a, b *superblock) int {

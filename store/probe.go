@@ -23,7 +23,7 @@ func Probe(f *os.File) (Summary, error) {
 		return Summary{}, fmt.Errorf("probe store %s: %w", f.Name(), withPath(err, f.Name()))
 	}
 	s.idSum = crc32.Update(0, castagnoli, s.sb.id[:])
-	sum := Summary{s.sb.size, s.sb.frameSize(), s.sb.gen}
+	sum := summarize(&s.sb)
 	commits, err := readLog(s.d, fileSize, &s.sb, s.idSum)
 	if err != nil {
 		return Summary{}, fmt.Errorf("probe store %s: %w", f.Name(), withPath(err, f.Name()))
@@ -33,3 +33,19 @@ func Probe(f *os.File) (Summary, error) {
 	}
 	return sum, nil
 }
+
+// ProbeLen is how much of a file ProbeBytes wants, in bytes.
+const ProbeLen = dataStart
+
+// ProbeBytes is Probe by what a file of size bytes begins with: ProbeLen bytes, or
+// all that there are. It reports false where a log may follow: then only Probe tells.
+// Errors name no file.
+func ProbeBytes(begin []byte, size int64) (Summary, bool, error) {
+	c, err := chooseSuperblock(begin[:min(len(begin), dataStart)], size)
+	if err != nil {
+		return Summary{}, true, err
+	}
+	return summarize(&c.sb), c.sb.logOff+logBlockLen > size, nil
+}
+
+func summarize(sb *superblock) Summary { return Summary{sb.size, sb.frameSize(), sb.gen} }
