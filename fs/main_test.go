@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,6 +81,7 @@ func serve(spec string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	runtime.GOMAXPROCS(fs.Procs())
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	go func() {

@@ -8,6 +8,7 @@ import (
 	"log/syslog"
 	"os"
 	"os/signal"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +39,7 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(fs.Procs())
 	r, err := m.recordMount(source, real)
 	if err == nil {
 		err = m.ready(logFile)
