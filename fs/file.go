@@ -16,13 +16,18 @@ type file struct {
 	m     *mount
 	shown shown
 	refs  int    // guarded by files.mu: handles, and operations under way
-	path  int    // O_PATH descriptor: finds the inode when its names are gone
+	path  int    // descriptor, most often O_PATH: finds the inode when its names are gone
 	name  string // a backing name, for messages
+
+	// readable says that path is open for reading, which it is where only one
+	// store will be opened by it: locks belong to what it and its copies share.
+	readable bool
 
 	// mu is held shared while s is used, exclusively to open, replace or close it.
 	mu       sync.RWMutex
 	s        *store.Store // nil: not a store, or not open
 	writable bool
+	opened   stamp // of s if that is not writable
 
 	// syncing is held by who commits or syncs, so that others who do find nothing
 	// left to do only when that has been done. It is taken before mu.
@@ -52,21 +57,19 @@ func (f *file) need(write bool) (inval bool, err error) {
 	if f.s != nil && (f.writable || !write) {
 		return false, nil
 	}
-	flags := unix.O_RDONLY
 	var st unix.Stat_t // before the store writes to it
-	if write {
-		flags = unix.O_RDWR
-		if err := unix.Fstat(f.path, &st); err != nil {
-			return false, err
-		}
+	if err := unix.Fstat(f.path, &st); err != nil {
+		return false, err
 	}
-	fd, err := reopenQuietly(f.path, flags)
+	fd, err := f.reopen(write)
 	if err != nil {
 		return false, err
 	}
+	known, _ := f.m.probes.get(&st)
 	s, err := store.OpenFile(os.NewFile(uintptr(fd), f.name), store.Options{
 		Writable:   write,
 		Cache:      f.m.cache,
+		Expect:     known.generation,
 		DirtyBytes: dirtyBytes,
 	})
 	if err != nil {
@@ -81,11 +84,23 @@ func (f *file) need(write bool) (inval bool, err error) {
 	return inval, nil
 }
 
+// reopen opens the backing inode once more, for a store.
+func (f *file) reopen(write bool) (int, error) {
+	switch {
+	case write:
+		return reopenQuietly(f.path, unix.O_RDWR)
+	case f.readable:
+		return unix.FcntlInt(uintptr(f.path), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	return reopenQuietly(f.path, unix.O_RDONLY)
+}
+
 // set makes s the store of f, whose backing inode had state st before s was
 // opened. It is called with mu held, or when nobody else knows f.
 func (f *file) set(s *store.Store, writable bool, st *unix.Stat_t) {
 	f.s, f.writable = s, writable
 	if !writable {
+		f.opened = stamp{generation: s.Generation(), mtime: st.Mtim, size: st.Size, known: true}
 		return
 	}
 	f.times.Lock()

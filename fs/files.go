@@ -54,6 +54,13 @@ func (t *files) ref(f *file) {
 // one reference.
 func (t *files) find(i inode) *file { return t.get(shown{i, true}) }
 
+// has tells whether the file shown as s is open.
+func (t *files) has(s shown) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open[s] != nil
+}
+
 // get returns the file shown as s if it is open, counting one reference.
 func (t *files) get(s shown) *file {
 	t.mu.Lock()

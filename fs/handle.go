@@ -71,11 +71,12 @@ func (m *mount) pin(n *node) (*file, error) {
 	if f := m.files.get(n.shown()); f != nil {
 		return f, nil
 	}
-	fd, name, err := m.nodes.openPath(n)
+	// Where nothing is written a store is opened once, as long as f is there.
+	fd, name, readable, err := m.nodes.openPath(n, n.store && !m.opt.Writable)
 	if err != nil {
 		return nil, err
 	}
-	f, err := m.files.add(&file{m: m, shown: n.shown(), path: fd, name: name, gone: name == ""})
+	f, err := m.files.add(&file{m: m, shown: n.shown(), path: fd, readable: readable, name: name, gone: name == ""})
 	if err != nil || f.path != fd {
 		unix.Close(fd)
 	}

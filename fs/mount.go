@@ -90,7 +90,7 @@ func newMount(source string, o Options) (*mount, error) {
 		asRoot:        os.Geteuid() == 0,
 	}
 	m.files.init()
-	m.probes.ahead = min(probedAhead, descriptorLimit()/32)
+	m.probes.ahead = max(1, min(lookedAt, descriptorLimit()/32))
 	m.counts.begin = time.Now()
 	folder := source
 	fi, err := os.Stat(source)

@@ -32,18 +32,17 @@ func (m *mount) pagesFit(n *node, f *file) (fit, none bool) {
 func (f *file) stamp() stamp {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if f.writable && f.s != nil {
+	switch {
+	case f.s != nil && f.writable:
 		return stamp{known: true}
+	case f.s != nil:
+		return f.opened
 	}
 	var st unix.Stat_t
 	if unix.Fstat(f.path, &st) != nil {
 		return stamp{}
 	}
-	s := stamp{mtime: st.Mtim, size: st.Size, known: true}
-	if f.s != nil {
-		s.generation = f.s.Generation()
-	}
-	return s
+	return stamp{mtime: st.Mtim, size: st.Size, known: true}
 }
 
 // keepPages notes that the kernel's pages show the present state of f, which the

@@ -14,7 +14,7 @@ import (
 // probes remembers which backing files are stores and how large their plain
 // content is, so that listing a folder again opens none of them.
 type probes struct {
-	ahead int // files that probeAll has open at once
+	ahead int // files that a look has open at once
 
 	mu       sync.Mutex // guards new and old
 	new, old map[inode]probed
@@ -28,7 +28,8 @@ type probed struct {
 	mtime, ctime unix.Timespec
 	fileSize     int64
 	store        bool
-	size         int64 // plain bytes
+	size         int64  // plain bytes
+	generation   uint64 // of the store
 }
 
 func (p *probes) get(st *unix.Stat_t) (probed, bool) {
@@ -64,97 +65,55 @@ func (p *probes) set(st *unix.Stat_t, v probed) {
 	p.put(inodeOf(st), v)
 }
 
-// probe fills e.store and e.size for the regular file e.backing in dir whose
-// e.st is known, and only for one whose name allows it to be a store.
+// knows tells whether there is something to know about the backing inode i, which
+// may be out of date.
+func (m *mount) knows(i inode) bool {
+	if m.files.has(shown{i, true}) {
+		return true
+	}
+	m.probes.mu.Lock()
+	defer m.probes.mu.Unlock()
+	_, ok := m.probes.new[i]
+	if !ok {
+		_, ok = m.probes.old[i]
+	}
+	return ok
+}
+
+// probe fills e.store and e.size for the file e.backing in dir whose e.st is known,
+// and only for one whose name allows it to be a store.
 //
 // A file that has the magic of a store and is damaged is a store of size 0: it
 // keeps its name, and opening it fails.
 func (m *mount) probe(dir place, e *entry) {
-	if e.st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if e.st.Mode&unix.S_IFMT != unix.S_IFREG || m.probeKnown(e) {
 		return
 	}
+	fd, err := openNoAtime(dir.fd, e.backing)
+	if err != nil {
+		return
+	}
+	p := m.probeFile(fd, e.backing, &e.st)
+	e.store, e.size = p.store, p.size
+}
+
+// probeKnown is probe without reading the file; false if that is to be done.
+func (m *mount) probeKnown(e *entry) bool {
 	if f := m.files.find(inodeOf(&e.st)); f != nil {
 		defer m.files.release(f)
 		if size, ok := f.plainSize(); ok {
 			e.store, e.size = true, size
-			return
+			return true
 		}
 	}
 	p, ok := m.probes.get(&e.st)
-	if !ok {
-		fd, err := openNoAtime(dir.fd, e.backing)
-		if err != nil {
-			return
-		}
-		f := os.NewFile(uintptr(fd), e.backing)
-		p = m.probeFile(f)
-		f.Close()
-		m.probes.set(&e.st, p)
-	}
-	e.store, e.size = p.store, p.size
+	e.store, e.size = p.store && ok, p.size
+	return ok
 }
-
-// probedAhead is how many files are open at once to have their beginnings read, if
-// there are descriptors enough.
-const probedAhead = 64
 
 // headRead is how much of a file is read with its first block, in bytes: where a
 // store is small, all of it.
 const headRead = 16 << 10
-
-// probeAll probes what names in dir may be stores, so that the disk has many of
-// them to read at once. What fails is left to probe.
-func (m *mount) probeAll(dir place, names []name) {
-	var reading []probing
-	finish := func() {
-		for i := range reading {
-			p := &reading[i]
-			m.probes.set(&p.st, m.probeFile(p.file))
-			p.file.Close()
-		}
-		reading = reading[:0]
-	}
-	for i := range names {
-		if !names[i].mayBeStore() {
-			continue
-		}
-		if p, ok := m.beginProbe(dir, names[i].backing); ok {
-			reading = append(reading, p)
-		}
-		if len(reading) >= m.probes.ahead {
-			finish()
-		}
-	}
-	finish()
-}
-
-// A probing is a file whose beginning the disk is reading, and its state before.
-type probing struct {
-	file *os.File
-	st   unix.Stat_t
-}
-
-// beginProbe begins to read a file unless it is known, or open.
-func (m *mount) beginProbe(dir place, backing string) (probing, bool) {
-	e := entry{backing: backing}
-	if m.statAt(dir, &e) != nil {
-		return probing{}, false
-	}
-	if f := m.files.find(inodeOf(&e.st)); f != nil {
-		m.files.release(f)
-		return probing{}, false
-	}
-	if _, ok := m.probes.get(&e.st); ok {
-		return probing{}, false
-	}
-	fd, err := openNoAtime(dir.fd, backing)
-	if err != nil {
-		return probing{}, false
-	}
-	// Where this is refused the file is read when its turn comes.
-	unix.Fadvise(fd, 0, headRead, unix.FADV_WILLNEED)
-	return probing{os.NewFile(uintptr(fd), backing), e.st}, true
-}
 
 // sizeOf is the plain size of the store f, which is not open and whose backing
 // inode is st. What can't be read has size 0.
@@ -166,25 +125,62 @@ func (m *mount) sizeOf(f *file, st *unix.Stat_t) int64 {
 	if err != nil {
 		return 0
 	}
-	file := os.NewFile(uintptr(fd), f.name)
-	defer file.Close()
-	p := m.probeFile(file)
-	m.probes.set(st, p)
-	return p.size
+	return m.probeFile(fd, f.name, st).size
 }
 
-// probeFile says whether f is a store, and its plain size.
-func (m *mount) probeFile(f *os.File) probed {
+// probeNow probes the file fd, whose state is e.st, if the kernel has what that needs
+// in memory and the first block tells all.
+func (m *mount) probeNow(fd int, e *entry) (probed, bool) {
+	return m.probeFirst(fd, e.backing, &e.st, unix.RWF_NOWAIT)
+}
+
+// probeFirst is probeNow, but with flags of preadv2(2).
+func (m *mount) probeFirst(fd int, name string, st *unix.Stat_t, flags int) (probed, bool) {
+	b := firstBlocks.Get().(*[store.ProbeLen]byte)
+	defer firstBlocks.Put(b)
+	n, err := unix.Preadv2(fd, [][]byte{b[:]}, 0, flags)
+	if err == unix.EOPNOTSUPP {
+		n, err = unix.Pread(fd, b[:], 0)
+	}
+	if err != nil || n < len(b) && int64(n) < st.Size {
+		return probed{}, false
+	}
+	sum, whole, err := store.ProbeBytes(b[:n], st.Size)
+	if !whole {
+		return probed{}, false
+	}
+	p := m.toProbed(sum, name, err)
+	m.probes.set(st, p)
+	return p, true
+}
+
+var firstBlocks = sync.Pool{New: func() any { return new([store.ProbeLen]byte) }}
+
+// probeFile says whether the file fd, which it closes, is a store, and its plain size.
+// Messages call it name; st is its state, by which that is remembered.
+func (m *mount) probeFile(fd int, name string, st *unix.Stat_t) probed {
+	if p, ok := m.probeFirst(fd, name, st, 0); ok {
+		unix.Close(fd)
+		return p
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
 	sum, err := store.Probe(f)
+	p := m.toProbed(sum, name, err)
+	m.probes.set(st, p)
+	return p
+}
+
+func (m *mount) toProbed(sum store.Summary, name string, err error) probed {
 	switch {
 	case err == nil:
-		return probed{store: true, size: sum.Size}
+		return probed{store: true, size: sum.Size, generation: sum.Generation}
 	case errors.Is(err, store.ErrNotStore):
 		return probed{}
 	case errors.Is(err, store.ErrDamaged), errors.Is(err, store.ErrVersion):
-		m.logOnce("%s: %v", f.Name(), err)
+		m.logOnce("%s: %v", name, err)
 		return probed{store: true}
 	}
-	m.logOnce("%s: %v", f.Name(), err)
+	m.logOnce("%s: %v", name, err)
 	return probed{}
 }

@@ -1,0 +1,88 @@
+package fs
+
+import "golang.org/x/sys/unix"
+
+// stat fills st for a node that is not a folder and not open.
+func (t *nodes) stat(n *node, st *unix.Stat_t) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if n.nameless >= 0 {
+		return unix.Fstat(n.nameless, st)
+	}
+	for _, l := range n.links {
+		if t.found(n, l, st) {
+			return nil
+		}
+	}
+	return unix.ESTALE
+}
+
+// atName calls do with a path whose last name is one of n's, which is not a folder; it
+// reports false when n has none.
+func (t *nodes) atName(n *node, do func(path string) error) (bool, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var st unix.Stat_t
+	for _, l := range n.links {
+		if n.nameless < 0 && t.found(n, l, &st) {
+			dir, err := t.folders.use(l.dir)
+			if err != nil {
+				return false, nil
+			}
+			defer dir.done()
+			return true, do(procPath(dir.fd) + "/" + l.name)
+		}
+	}
+	return false, nil
+}
+
+// openPath opens a descriptor of a node that is not a folder, and returns one of its
+// names, which is empty if it has none: O_PATH, or, if that is wished and allowed, one
+// to read a regular file by.
+func (t *nodes) openPath(n *node, read bool) (fd int, name string, readable bool, err error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if n.nameless >= 0 {
+		fd, err := unix.FcntlInt(uintptr(n.nameless), unix.F_DUPFD_CLOEXEC, 0)
+		return fd, "", false, err
+	}
+	for _, l := range n.links {
+		fd, readable, err := t.openAt(n, l, read)
+		switch err {
+		case nil:
+			return fd, l.name, readable, nil
+		case unix.ENOENT, unix.ENOTDIR, unix.ESTALE:
+		default:
+			return -1, "", false, err
+		}
+	}
+	return -1, "", false, unix.ESTALE
+}
+
+// openAt is openPath for the name l.
+func (t *nodes) openAt(n *node, l link, read bool) (fd int, readable bool, err error) {
+	dir, err := t.folders.use(l.dir)
+	if err != nil {
+		return -1, false, err
+	}
+	defer dir.done()
+	if read {
+		fd, err = openNoAtime(dir.fd, l.name)
+		read = err == nil
+	}
+	if !read {
+		fd, err = unix.Openat(dir.fd, l.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return -1, false, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || inodeOf(&st) != n.inode || st.Mode&unix.S_IFMT != n.mode {
+		unix.Close(fd)
+		return -1, false, unix.ESTALE
+	}
+	if read {
+		unix.SetNonblock(fd, false) // It was for what is no regular file.
+	}
+	return fd, read, nil
+}
