@@ -7,9 +7,11 @@
 // both meet the machine in the same moods, each in a process of its own, and
 // prints the medians and their ratios. Without a C compiler or liblz4's headers
 // (Debian: gcc, liblz4-dev) it prints lazyfs's side alone. With arguments it does
-// only the rows whose names contain one of them. The rows without an aim compare
-// with what the kernel maps: the same data in EROFS, if mkfs.erofs is there (Debian:
-// erofs-utils), and uncompressed.
+// only the rows whose names contain one of them. The yardstick decodes from memory;
+// in the rows with stored frames it reads each frame from a file and looks at all of
+// its bytes first, as a store has to, and serves shared memory. The rows without an
+// aim compare with what the kernel maps: the same data in EROFS, if mkfs.erofs is
+// there (Debian: erofs-utils), and uncompressed.
 //
 // It runs in the repository's top folder, as make bench-map does, and wants root,
 // 3 GiB of memory and 3 GiB of temporary space.

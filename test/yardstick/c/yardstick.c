@@ -77,9 +77,38 @@ static void compress(const char *path) {
 	close(fd);
 }
 
+// Works called stored- read the packed frames from a file, one by one, and look at
+// each byte of them, as whoever verifies checksums does at least.
+static const char *plain_path;
+static int file = -1;
+static off_t *place;
+static void store(void) {
+	char path[4096];
+	off_t end = 0;
+	snprintf(path, sizeof path, "%s.packed", plain_path);
+	file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (file < 0 || unlink(path) < 0) fail(path);
+	place = malloc(count * sizeof *place);
+	for (size_t i = 0; i < count; i++) {
+		if (pwrite(file, packed[i], packed_len[i], end) != packed_len[i]) fail(path);
+		place[i] = end, end += (packed_len[i] + 63) & ~63;
+	}
+}
+
+static volatile uint64_t sum;
+static const char *fetch(size_t i) {
+	static uint64_t buf[(1 << 20) / 8];
+	uint64_t all = 0;
+	if (pread(file, buf, packed_len[i], place[i]) != packed_len[i]) fail("read frame");
+	for (int k = 0; k < packed_len[i] / 8; k++) all += buf[k];
+	sum = all;
+	return (char *)buf;
+}
+
 static void decode(size_t i, char *to) {
-	if (packed_len[i] == (int)frame) memcpy(to, packed[i], frame);
-	else if (LZ4_decompress_safe(packed[i], to, packed_len[i], frame) != (int)frame) fail("decode");
+	const char *from = file < 0 ? packed[i] : fetch(i);
+	if (packed_len[i] == (int)frame) memcpy(to, from, frame);
+	else if (LZ4_decompress_safe(from, to, packed_len[i], frame) != (int)frame) fail("decode");
 }
 
 static char *memory(size_t n) {
@@ -90,6 +119,13 @@ static char *memory(size_t n) {
 static char *small_pages(size_t n) {
 	char *m = memory(n);
 	madvise(m, n, MADV_NOHUGEPAGE);
+	return m;
+}
+static char *shared_pages(size_t n) {
+	int fd = memfd_create("yardstick", 0);
+	if (fd < 0 || ftruncate(fd, n) < 0) fail("memfd");
+	char *m = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (m == MAP_FAILED) fail("mmap");
 	return m;
 }
 static char *filled(size_t n) { return memset(small_pages(n), 1, n); }
@@ -165,6 +201,7 @@ static double self_fill(int random) {
 	return random ? t / count * 1e6 : size / t / 1e9;
 }
 static double work_self_rand(void) { return self_fill(1); }
+static double work_stored_self_rand(void) { return store(), self_fill(1); }
 static double work_self_seq(void) { return self_fill(0); }
 
 // The toucher decodes into a fresh huge page and moves that into place.
@@ -189,9 +226,10 @@ static void pin(void) {
 	sched_setaffinity(0, sizeof one, &one);
 }
 
-// served is memory whose faults another process answers, step bytes each.
-static char *served(size_t step, int spin) {
-	char *m = small_pages(size), *buf = filled(step);
+// served is the memory m with its faults answered by another process, step bytes
+// each.
+static char *served(char *m, size_t step, int spin) {
+	char *buf = filled(step);
 	watch(m, size, spin ? O_NONBLOCK : 0, 0, UFFDIO_REGISTER_MODE_MISSING);
 	if (fork() > 0) {
 		usleep(10000); // until the server waits
@@ -210,8 +248,8 @@ static char *served(size_t step, int spin) {
 	}
 }
 
-static double touch(int spin) {
-	char *m = served(frame, spin);
+static double touch(char *m, int spin) {
+	served(m, frame, spin);
 	size_t *p = order(count), n = count < TOUCHES ? count : TOUCHES;
 	double took[TOUCHES];
 	for (size_t k = 0; k < n; k++) {
@@ -222,12 +260,14 @@ static double touch(int spin) {
 	qsort(took, n, sizeof *took, ascending);
 	return took[n / 2] * 1e6;
 }
-static double work_proc_rand(void) { return touch(0); }
-static double work_pin_rand(void) { return pin(), touch(0); }
-static double work_spin_rand(void) { return touch(1); }
+static double work_proc_rand(void) { return touch(small_pages(size), 0); }
+static double work_pin_rand(void) { return pin(), touch(small_pages(size), 0); }
+static double work_spin_rand(void) { return touch(small_pages(size), 1); }
+static double work_stored_pin_rand(void) { return pin(), store(), touch(shared_pages(size), 0); }
+static double work_stored_spin_rand(void) { return store(), touch(shared_pages(size), 1); }
 
 static double work_proc_seq(void) {
-	char *m = served(frame < HUGE ? HUGE : frame, 0);
+	char *m = served(small_pages(size), frame < HUGE ? HUGE : frame, 0);
 	double t = seconds();
 	for (size_t at = 0; at < size; at += PAGE) seen = m[at];
 	return size / (seconds() - t) / 1e9;
@@ -249,10 +289,7 @@ static void *fill_runs(void *unused) {
 	return unused;
 }
 static double work_fill_all(void) {
-	int fd = memfd_create("yardstick", 0);
-	if (fd < 0 || ftruncate(fd, size) < 0) fail("memfd");
-	shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (shared == MAP_FAILED) fail("mmap");
+	shared = shared_pages(size);
 	watch(shared, size, 0, 0, UFFDIO_REGISTER_MODE_MISSING);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	pthread_t *threads = malloc(cores * sizeof *threads);
@@ -336,7 +373,8 @@ static const struct { const char *name; double (*run)(void); } works[] = {
 	{"decode", work_decode}, {"anon", work_anon}, {"self-rand", work_self_rand}, {"self-seq", work_self_seq},
 	{"move-seq", work_move_seq}, {"proc-rand", work_proc_rand}, {"pin-rand", work_pin_rand},
 	{"spin-rand", work_spin_rand}, {"proc-seq", work_proc_seq}, {"fill-all", work_fill_all}, {"wp-sync", work_wp_sync},
-	{"wp-sync-pin", work_wp_sync_pin}, {"wp-async", work_wp_async}, {"wp-scan", work_wp_scan},
+	{"stored-self-rand", work_stored_self_rand}, {"stored-pin-rand", work_stored_pin_rand},
+	{"stored-spin-rand", work_stored_spin_rand}, {"wp-sync-pin", work_wp_sync_pin}, {"wp-async", work_wp_async}, {"wp-scan", work_wp_scan},
 	{"segv-0.1%", work_segv_1}, {"segv-1%", work_segv_10}, {"segv-10%", work_segv_100}, {"segv-100%", work_segv_1000},
 };
 
@@ -359,7 +397,7 @@ int main(int argc, char **argv) {
 		fprintf(stderr, "usage: yardstick FILE FRAME\n");
 		return 2;
 	}
-	compress(argv[1]);
+	compress(plain_path = argv[1]);
 	while (scanf("%31s", name) == 1) {
 		int status;
 		pid_t child = fork();
