@@ -185,6 +185,31 @@ func TestSyncByItself(t *testing.T) {
 	}
 }
 
+// A file that is synced and closed lets other writers in, without waiting for the time
+// after which what is not synced is.
+func TestFreeAfterSync(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: time.Hour})
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(text(1, 30_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the store is free", func() bool {
+		s, err := store.Open(filepath.Join(back, "f.lazy"), store.Options{Writable: true})
+		if err != nil {
+			return false
+		}
+		s.Discard()
+		return true
+	})
+}
+
 // times returns mtime and ctime, past the kernel's cache of attributes.
 func times(t *testing.T, path string) [2]unix.StatxTimestamp {
 	t.Helper()

@@ -1,13 +1,9 @@
 package fs
 
 import (
-	"errors"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,13 +11,14 @@ import (
 // files may be open for writing at once.
 const dirtyBytes = 4 << 20
 
-// syncers is how many files are synced at once: the disk and the journal of the
-// backing file system take several syncs in one go.
-const syncers = 8
-
 // maxWaiting is how many files may wait for their sync without a handle. More make
 // close(2) wait for the disk. Each costs two descriptors and some 20 KiB.
 const maxWaiting = 256
+
+// linger is how long a file that was written to and synced stays open after its last
+// handle. To close it takes a checkpoint and a wait for the disk, which are for nothing
+// when it is opened again at once, or removed as a database does with its journal.
+const linger = 50 * time.Millisecond
 
 // files is the table of open files. A file that was written to stays open after
 // its last handle is gone until it is synced, see run.
@@ -106,9 +103,15 @@ func (t *files) release(f *file) {
 		return
 	}
 	f.times.Lock()
-	wait := !f.since.IsZero() && !f.gone
+	unsynced, written := !f.since.IsZero() && !f.gone, f.owned && !f.gone
 	f.times.Unlock()
-	if !wait || t.isClosed() {
+	switch {
+	case t.isClosed():
+		t.close(f)
+	case unsynced: // See run.
+	case written:
+		time.AfterFunc(linger, func() { t.close(f) })
+	default:
 		t.close(f)
 	}
 }
@@ -198,103 +201,4 @@ func (f *file) fail(err error) {
 	f.times.Lock()
 	f.err = err
 	f.times.Unlock()
-}
-
-// waitForRoom returns when no more files wait for their sync than may.
-func (t *files) waitForRoom() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for t.waiting > t.limit && !t.closed {
-		select {
-		case t.full <- struct{}{}:
-		default:
-		}
-		t.room.Wait()
-	}
-}
-
-// run syncs what was written longer than after ago, and what waits when too much
-// does, until stop is closed.
-func (t *files) run(after time.Duration, stop <-chan struct{}) {
-	tick := time.NewTicker(max(after/5, time.Millisecond))
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-			t.syncOlder(after)
-		case <-t.full:
-			t.closeWaiting()
-		}
-	}
-}
-
-// syncOlder syncs all files with writes older than after, and closes those of them
-// that nobody uses, which syncs them, too.
-func (t *files) syncOlder(after time.Duration) {
-	t.each(func(f *file) error {
-		f.times.Lock()
-		old := !f.since.IsZero() && time.Since(f.since) >= after
-		f.times.Unlock()
-		switch {
-		case !old:
-		case t.idle(f):
-			t.close(f)
-		default:
-			t.syncUsed(f.shown)
-		}
-		return nil
-	})
-}
-
-// closeWaiting closes all files that nobody uses.
-func (t *files) closeWaiting() {
-	t.each(t.close)
-}
-
-// syncUsed syncs a file that has handles.
-func (t *files) syncUsed(s shown) {
-	f := t.get(s)
-	if f == nil {
-		return
-	}
-	defer t.release(f)
-	if err := f.sync(); err != nil {
-		f.fail(err)
-	}
-	f.unsettle()
-	f.settle()
-}
-
-// closeAll closes everything durably, handles in use or not, and keeps anything
-// from being opened. The mount has ended.
-func (t *files) closeAll() error {
-	t.mu.Lock()
-	t.closed = true
-	t.room.Broadcast()
-	t.mu.Unlock()
-	return t.each(func(f *file) error {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.closeStore()
-	})
-}
-
-// each calls do for every open file, several at once, and joins the errors.
-func (t *files) each(do func(*file) error) error {
-	t.mu.Lock()
-	all := slices.Collect(maps.Values(t.open))
-	t.mu.Unlock()
-	errs := make([]error, len(all))
-	var g errgroup.Group
-	g.SetLimit(syncers)
-	for i, f := range all {
-		g.Go(func() error {
-			errs[i] = do(f)
-			return nil
-		})
-	}
-	g.Wait()
-	return errors.Join(errs...)
 }
