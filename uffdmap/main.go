@@ -106,8 +106,9 @@ func isSocket(fd int) bool {
 // setUpHelper makes a helper independent of how its program was started.
 func setUpHelper() {
 	// A service manager stops the whole group, a terminal interrupts it; the
-	// program may still want to sync. A helper ends when the program has.
-	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	// program may still want to sync. A helper ends when the program has. It may
+	// write to a terminal of which it does not have the foreground.
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGTTOU)
 	// The workers spend their time in system calls. While there is a P to spare the
 	// runtime leaves each its own meanwhile; otherwise it takes that away in long
 	// calls, and has another thread look for something to do with it.
@@ -153,10 +154,12 @@ func helperProgram() (string, error) {
 
 // startHelper starts program as a helper with these descriptors from fdProgram
 // on, and null, which leads nowhere, for the program's standard input and output.
-// A pager leads a session and a process group of its own, away from the program's
-// terminal. A standby is born into them, as a child of its pager's parent: so all
-// helpers are children of the program they serve, which reaps the group. The
-// caller owns the pidfd.
+// A pager leads a process group of its own, away from the program's terminal, in
+// the program's session: Linux divides a core among sessions, and one whose threads
+// yield without pause, as Go's collector makes them do until a page comes, can keep
+// it from another for seconds. A standby is born into the group, as a child of its
+// pager's parent: so all helpers are children of the program they serve, which
+// reaps the group. The caller owns the pidfd.
 func startHelper(program, role string, null int, fds ...int) (pid, pidfd int, err error) {
 	stderr := uintptr(unix.Stderr)
 	if _, err := unix.FcntlInt(stderr, unix.F_GETFD, 0); err != nil {
@@ -170,7 +173,7 @@ func startHelper(program, role string, null int, fds ...int) (pid, pidfd int, er
 		Dir:   "/",
 		Env:   append(withoutEnv(os.Environ(), helperEnv), helperEnv+"="+role),
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: role == rolePager, PidFD: &pidfd},
+		Sys:   &syscall.SysProcAttr{Setpgid: role == rolePager, PidFD: &pidfd},
 	}
 	if role == roleStandby {
 		attr.Sys.Cloneflags = unix.CLONE_PARENT
