@@ -101,6 +101,54 @@ func TestNewFileRace(t *testing.T) {
 	}
 }
 
+// A file whose name can't be given fails to finish, and nothing of it remains: a
+// file has taken the place of its folder, or a folder its name.
+func TestNewFileUnnamed(t *testing.T) {
+	for _, tmpfile := range []bool{true, false} {
+		parent := t.TempDir()
+		folder := filepath.Join(parent, "folder")
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		n, err := createFile(filepath.Join(folder, "x"), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.discard()
+		if !tmpfile {
+			withoutTmpfile(t, n)
+		}
+		if err := os.RemoveAll(folder); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(folder, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.finish(nil); !errors.Is(err, unix.ENOTDIR) {
+			t.Errorf("tmpfile %v: finish where a file is the folder: %v, want ENOTDIR", tmpfile, err)
+		}
+
+		path := filepath.Join(parent, "x")
+		if n, err = createFile(path, true); err != nil {
+			t.Fatal(err)
+		}
+		defer n.discard()
+		if !tmpfile {
+			withoutTmpfile(t, n)
+		}
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.finish(nil); !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EEXIST) {
+			t.Errorf("tmpfile %v: finish under the name of a folder: %v, want EISDIR or EEXIST", tmpfile, err)
+		}
+		n.discard()
+		if got := names(t, parent); !slices.Equal(got, []string{"folder", "x"}) {
+			t.Errorf("tmpfile %v: parent holds %q, want folder and x alone", tmpfile, got)
+		}
+	}
+}
+
 // Force replaces the file a symbolic link leads to, and keeps the link.
 // Nothing but a regular file is ever replaced.
 func TestNewFileReplaces(t *testing.T) {
