@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"sync/atomic"
 
@@ -194,80 +193,6 @@ func (s *Store) readOnce() ([]commit, error) {
 	}
 	s.idSum = crc32.Update(0, castagnoli, s.sb.id[:])
 	return readLog(s.d, fileSize, &s.sb, s.idSum)
-}
-
-// readSuperblocks chooses the newer of the two superblocks that are whole, and
-// returns the size of the file.
-func (s *Store) readSuperblocks() (fileSize int64, err error) {
-	fileSize, err = s.d.Size()
-	if err != nil {
-		return 0, err
-	}
-	b := getBuffer(dataStart)
-	defer putBuffer(b)
-	n, err := s.d.ReadAt(b.b, 0)
-	if err != nil && err != io.EOF {
-		return 0, readError(err, "superblock", 0)
-	}
-	c, err := chooseSuperblock(b.b[:n], fileSize)
-	if err != nil {
-		return 0, err
-	}
-	s.sb, s.slot, s.twins, s.slotDurable = c.sb, c.slot, c.twins, c.twins
-	if u := s.sb.roCompat &^ knownROCompat; u != 0 && s.writable {
-		return 0, fmt.Errorf("%w: it can be read only: feature mask %#x is not known", ErrVersion, u)
-	}
-	return fileSize, nil
-}
-
-// A chosen superblock is the newer one of a file.
-type chosen struct {
-	sb    superblock
-	slot  int
-	twins bool // the other slot is a copy, which was written when this one was durable
-}
-
-// chooseSuperblock chooses from b, the first dataStart bytes of a file of fileSize
-// bytes.
-func chooseSuperblock(b []byte, fileSize int64) (chosen, error) {
-	if len(b) < dataStart {
-		if len(b) >= len(magic) && string(b[:len(magic)]) == magic {
-			return chosen{}, damagef("superblock", 0, "file is %d bytes, want at least %d", len(b), dataStart)
-		}
-		return chosen{}, ErrNotStore
-	}
-	var slots [2]superblock
-	var errs [2]error
-	for i := range slots {
-		off := int64(i * slotLen)
-		slots[i], errs[i] = decodeSuperblock(b[off:off+slotLen], off, fileSize)
-	}
-	slot := 0
-	switch {
-	case errs[0] == nil && errs[1] == nil:
-		slot = newerSlot(&slots[0], &slots[1])
-	case errs[0] == nil:
-	case errs[1] == nil:
-		slot = 1
-	case errors.Is(errs[0], ErrNotStore):
-		return chosen{}, errs[1] // A store whose first magic alone is damaged shows by its second.
-	default:
-		return chosen{}, errs[0]
-	}
-	if v := errs[1-slot]; errors.Is(v, ErrVersion) {
-		return chosen{}, v // A newer program wrote it; the older slot may not be used.
-	}
-	// A copy is written only when the other slot is known to be durable.
-	other := &slots[1-slot]
-	twins := errs[1-slot] == nil && other.gen == slots[slot].gen && other.copied
-	return chosen{slots[slot], slot, twins}, nil
-}
-
-func newerSlot(a, b *superblock) int {
-	if b.gen > a.gen || b.gen == a.gen && a.copied {
-		return 1
-	}
-	return 0
 }
 
 // setUp derives what the superblock implies.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -38,12 +39,12 @@ func Probe(f *os.File) (Summary, error) {
 const ProbeLen = dataStart
 
 // ProbeBytes is Probe by what a file of size bytes begins with: ProbeLen bytes, or
-// all that there are. It reports false where a log may follow: then only Probe tells.
-// Errors name no file.
+// all that there are. It reports false where a log may follow, or a writer has changed
+// the size meanwhile: then only Probe tells. Errors name no file.
 func ProbeBytes(begin []byte, size int64) (Summary, bool, error) {
 	c, err := chooseSuperblock(begin[:min(len(begin), dataStart)], size)
 	if err != nil {
-		return Summary{}, true, err
+		return Summary{}, !errors.Is(err, ErrDamaged), err
 	}
 	return summarize(&c.sb), c.sb.logOff+logBlockLen > size, nil
 }

@@ -1,0 +1,51 @@
+package store
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A growingDisk is one that a writer makes longer while its first block is read.
+type growingDisk struct {
+	disk
+	before int64 // what Size is the first time
+}
+
+func (d *growingDisk) Size() (int64, error) {
+	if before := d.before; before > 0 {
+		d.before = 0
+		return before, nil
+	}
+	return d.disk.Size()
+}
+
+// A store that is opened or probed while a writer makes it longer is not taken for
+// a damaged one.
+func TestOpenWhileItGrows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	s, err := Create(path, CreateOptions{})
+	must(t, err)
+	want := noise(100_000, 1)
+	mustWrite(t, s, want, 0)
+	must(t, s.Close())
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	d := fileDisk{f}
+	size, err := d.Size()
+	must(t, err)
+	for _, before := range []int64{dataStart, size - 1} {
+		r, err := openDisk(&growingDisk{d, before}, nil, Options{})
+		if err != nil {
+			t.Fatalf("%d of %d bytes at first: %v", before, size, err)
+		}
+		same(t, r, want)
+		begin := make([]byte, ProbeLen)
+		_, err = d.ReadAt(begin, 0)
+		must(t, err)
+		if _, whole, err := ProbeBytes(begin, before); whole {
+			t.Errorf("probe with %d of %d bytes: %v, want that only Probe tells", before, size, err)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// readSuperblocks chooses the newer of the two superblocks that are whole, and
+// returns the size of the file.
+func (s *Store) readSuperblocks() (fileSize int64, err error) {
+	var c chosen
+	for {
+		if fileSize, err = s.d.Size(); err != nil {
+			return 0, err
+		}
+		if c, err = readChosen(s.d, fileSize); err == nil {
+			break
+		}
+		// A writer may have made the file longer between the two.
+		if now, again := s.d.Size(); again != nil || now == fileSize {
+			return 0, err
+		}
+	}
+	s.sb, s.slot, s.twins, s.slotDurable = c.sb, c.slot, c.twins, c.twins
+	if u := s.sb.roCompat &^ knownROCompat; u != 0 && s.writable {
+		return 0, fmt.Errorf("%w: it can be read only: feature mask %#x is not known", ErrVersion, u)
+	}
+	return fileSize, nil
+}
+
+// A chosen superblock is the newer one of a file.
+type chosen struct {
+	sb    superblock
+	slot  int
+	twins bool // the other slot is a copy, which was written when this one was durable
+}
+
+func readChosen(d disk, fileSize int64) (chosen, error) {
+	b := getBuffer(dataStart)
+	defer putBuffer(b)
+	n, err := d.ReadAt(b.b, 0)
+	if err != nil && err != io.EOF {
+		return chosen{}, readError(err, "superblock", 0)
+	}
+	return chooseSuperblock(b.b[:n], fileSize)
+}
+
+// chooseSuperblock chooses from b, the first dataStart bytes of a file of fileSize
+// bytes.
+func chooseSuperblock(b []byte, fileSize int64) (chosen, error) {
+	if len(b) < dataStart {
+		if len(b) >= len(magic) && string(b[:len(magic)]) == magic {
+			return chosen{}, damagef("superblock", 0, "file is %d bytes, want at least %d", len(b), dataStart)
+		}
+		return chosen{}, ErrNotStore
+	}
+	var slots [2]superblock
+	var errs [2]error
+	for i := range slots {
+		off := int64(i * slotLen)
+		slots[i], errs[i] = decodeSuperblock(b[off:off+slotLen], off, fileSize)
+	}
+	slot := 0
+	switch {
+	case errs[0] == nil && errs[1] == nil:
+		slot = newerSlot(&slots[0], &slots[1])
+	case errs[0] == nil:
+	case errs[1] == nil:
+		slot = 1
+	case errors.Is(errs[0], ErrNotStore):
+		return chosen{}, errs[1] // A store whose first magic alone is damaged shows by its second.
+	default:
+		return chosen{}, errs[0]
+	}
+	if v := errs[1-slot]; errors.Is(v, ErrVersion) {
+		return chosen{}, v // A newer program wrote it; the older slot may not be used.
+	}
+	// A copy is written only when the other slot is known to be durable.
+	other := &slots[1-slot]
+	twins := errs[1-slot] == nil && other.gen == slots[slot].gen && other.copied
+	return chosen{slots[slot], slot, twins}, nil
+}
+
+func newerSlot(a, b *superblock) int {
+	if b.gen > a.gen || b.gen == a.gen && a.copied {
+		return 1
+	}
+	return 0
+}
