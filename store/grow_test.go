@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A growingDisk is one that a writer makes longer while its first block is read.
+// A growingDisk is one whose length a writer changes while its first block is read.
 type growingDisk struct {
 	disk
 	before int64 // what Size is the first time
@@ -18,6 +18,25 @@ func (d *growingDisk) Size() (int64, error) {
 		return before, nil
 	}
 	return d.disk.Size()
+}
+
+// A log that a writer cuts off while it is opened ends there.
+func TestOpenWhileItIsCut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	s, err := Create(path, CreateOptions{})
+	must(t, err)
+	want := noise(100_000, 1)
+	mustWrite(t, s, want, 0)
+	must(t, s.Close())
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	d := fileDisk{f}
+	size, err := d.Size()
+	must(t, err)
+	r, err := openDisk(&growingDisk{d, size + 1<<20}, nil, Options{})
+	must(t, err)
+	same(t, r, want)
 }
 
 // A store that is opened or probed while a writer makes it longer is not taken for

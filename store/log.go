@@ -147,7 +147,11 @@ func readLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, er
 	)
 	defer putBuffer(buf)
 	for n := 0; n < maxLogBlocks && at+logBlockLen <= fileSize; n++ {
-		if _, err := d.ReadAt(b, at); err != nil {
+		got, err := d.ReadAt(b, at)
+		if got < len(b) && err == io.EOF {
+			break // A writer has cut the file since it had fileSize bytes.
+		}
+		if err != nil {
 			return nil, readError(err, "log", at)
 		}
 		l, ok := decodeLogBlock(b, seed, idSum)
