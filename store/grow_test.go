@@ -20,20 +20,27 @@ func (d *growingDisk) Size() (int64, error) {
 	return d.disk.Size()
 }
 
-// A log that a writer cuts off while it is opened ends there.
-func TestOpenWhileItIsCut(t *testing.T) {
+// closedFile is a store of want that was closed, and the size of its file.
+func closedFile(t *testing.T) (d fileDisk, size int64, want []byte) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.lazy")
 	s, err := Create(path, CreateOptions{})
 	must(t, err)
-	want := noise(100_000, 1)
+	want = noise(100_000, 1)
 	mustWrite(t, s, want, 0)
 	must(t, s.Close())
 	f, err := os.Open(path)
 	must(t, err)
-	defer f.Close()
-	d := fileDisk{f}
-	size, err := d.Size()
+	t.Cleanup(func() { f.Close() })
+	d = fileDisk{f}
+	size, err = d.Size()
 	must(t, err)
+	return d, size, want
+}
+
+// A log that a writer cuts off while it is opened ends there.
+func TestOpenWhileItIsCut(t *testing.T) {
+	d, size, want := closedFile(t)
 	r, err := openDisk(&growingDisk{d, size + 1<<20}, nil, Options{})
 	must(t, err)
 	same(t, r, want)
@@ -42,18 +49,7 @@ func TestOpenWhileItIsCut(t *testing.T) {
 // A store that is opened or probed while a writer makes it longer is not taken for
 // a damaged one.
 func TestOpenWhileItGrows(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.lazy")
-	s, err := Create(path, CreateOptions{})
-	must(t, err)
-	want := noise(100_000, 1)
-	mustWrite(t, s, want, 0)
-	must(t, s.Close())
-	f, err := os.Open(path)
-	must(t, err)
-	defer f.Close()
-	d := fileDisk{f}
-	size, err := d.Size()
-	must(t, err)
+	d, size, want := closedFile(t)
 	for _, before := range []int64{dataStart, size - 1} {
 		r, err := openDisk(&growingDisk{d, before}, nil, Options{})
 		if err != nil {
