@@ -16,27 +16,31 @@ type meter struct {
 	disk
 	mu           sync.Mutex // guards what follows while a commit is under way
 	reads, syncs int
-	written      int64
+	written      int64   // bytes; those written over before a fdatasync count once
+	unsynced     spanSet // of bytes
 }
 
 func (m *meter) ReadAt(p []byte, off int64) (int, error) {
-	m.count(1, 0, 0)
+	m.mu.Lock()
+	m.reads++
+	m.mu.Unlock()
 	return m.disk.ReadAt(p, off)
 }
 
 func (m *meter) WriteAt(p []byte, off int64) (int, error) {
-	m.count(0, 0, int64(len(p)))
+	m.mu.Lock()
+	r := span{off, off + int64(len(p))}
+	m.written += r.to - r.from - m.unsynced.count(r)
+	m.unsynced.add(r)
+	m.mu.Unlock()
 	return m.disk.WriteAt(p, off)
 }
 
-func (m *meter) count(reads, syncs int, written int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.reads, m.syncs, m.written = m.reads+reads, m.syncs+syncs, m.written+written
-}
-
 func (m *meter) Datasync() error {
-	m.count(0, 1, 0)
+	m.mu.Lock()
+	m.syncs++
+	m.unsynced = spanSet{}
+	m.mu.Unlock()
 	return m.disk.Datasync()
 }
 
