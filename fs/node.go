@@ -169,13 +169,25 @@ func (t *nodes) dropLink(n *node, l link) {
 
 // found tells whether n still is at l, and fills st.
 func (t *nodes) found(n *node, l link, st *unix.Stat_t) bool {
+	dir, ok := t.find(n, l, st)
+	if ok {
+		dir.done()
+	}
+	return ok
+}
+
+// find is found with the folder, which stays open until done is called.
+func (t *nodes) find(n *node, l link, st *unix.Stat_t) (place, bool) {
 	dir, err := t.folders.use(l.dir)
 	if err != nil {
-		return false
+		return place{}, false
 	}
-	defer dir.done()
 	err = unix.Fstatat(dir.fd, l.name, st, unix.AT_SYMLINK_NOFOLLOW)
-	return err == nil && inodeOf(st) == n.inode
+	if err != nil || inodeOf(st) != n.inode {
+		dir.done()
+		return place{}, false
+	}
+	return dir, true
 }
 
 // forget takes back lookups of node id.

@@ -17,20 +17,19 @@ func (t *nodes) stat(n *node, st *unix.Stat_t) error {
 	return unix.ESTALE
 }
 
-// atName calls do with a path whose last name is one of n's, which is not a folder; it
-// reports false when n has none.
-func (t *nodes) atName(n *node, do func(path string) error) (bool, error) {
+// atName calls do with the descriptor of a folder and a name in it that is n's, which is
+// not a folder; it reports false when n has none.
+func (t *nodes) atName(n *node, do func(dirfd int, name string) error) (bool, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	if n.nameless >= 0 {
+		return false, nil
+	}
 	var st unix.Stat_t
 	for _, l := range n.links {
-		if n.nameless < 0 && t.found(n, l, &st) {
-			dir, err := t.folders.use(l.dir)
-			if err != nil {
-				return false, nil
-			}
+		if dir, ok := t.find(n, l, &st); ok {
 			defer dir.done()
-			return true, do(procPath(dir.fd) + "/" + l.name)
+			return true, do(dir.fd, l.name)
 		}
 	}
 	return false, nil

@@ -34,9 +34,9 @@ func (m *mount) withPath(id uint64, do func(path string, f *file) error) error {
 	return do(procPath(u.fd), u.file)
 }
 
-// atName calls do with a path whose last name is that of node id, which is neither a
+// atName calls do with a folder and the name in it of node id, which is neither a
 // folder nor open. That costs less than to open it. Otherwise it reports false.
-func (m *mount) atName(id uint64, do func(path string) error) (bool, error) {
+func (m *mount) atName(id uint64, do func(dirfd int, name string) error) (bool, error) {
 	n := m.nodes.get(id)
 	if n == nil || n.isDir() || m.files.has(n.shown()) {
 		return false, nil
@@ -123,8 +123,8 @@ func (m *mount) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest 
 		return fillXAttr([]byte(value), dest)
 	}
 	var size int
-	done, err := m.atName(h.NodeId, func(path string) (err error) {
-		size, err = unix.Lgetxattr(path, attr, dest)
+	done, err := m.atName(h.NodeId, func(dirfd int, name string) (err error) {
+		size, err = getXAttrAt(dirfd, name, attr, dest)
 		return err
 	})
 	if !done {

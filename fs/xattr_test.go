@@ -75,6 +75,47 @@ func TestOwnAttributes(t *testing.T) {
 	}
 }
 
+// An attribute of the backing file is that of the file in the mount, open or not, and
+// a symbolic link does not lead to it.
+func TestBackingAttributes(t *testing.T) {
+	back := t.TempDir()
+	pack(t, filepath.Join(back, "store.lazy"), text(1, 10_000))
+	write(t, filepath.Join(back, "plain"), nil)
+	if err := os.Symlink("plain", filepath.Join(back, "link")); err != nil {
+		t.Fatal(err)
+	}
+	d := mountRO(t, back)
+	for backing, name := range map[string]string{"store.lazy": "store", "plain": "plain"} {
+		if err := unix.Setxattr(filepath.Join(back, backing), "user.note", []byte("value"), 0); err != nil {
+			t.Fatal(err)
+		}
+		for _, open := range []bool{false, true} {
+			if open {
+				f, err := os.Open(d.path(name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+			}
+			if got, err := attribute(d.path(name), "user.note"); got != "value" || err != nil {
+				t.Errorf("%s, open: %t: %q, %v, want the value", name, open, got, err)
+			}
+			if n, err := unix.Getxattr(d.path(name), "user.note", nil); n != 5 || err != nil {
+				t.Errorf("%s, open: %t: %d bytes, %v, want 5", name, open, n, err)
+			}
+			if n, err := unix.Getxattr(d.path(name), "user.note", make([]byte, 4)); err != unix.ERANGE {
+				t.Errorf("%s, open: %t: 4 bytes of 5: %d, %v, want %v", name, open, n, err, unix.ERANGE)
+			}
+		}
+	}
+	// Only root may set one that a link can have.
+	if err := unix.Setxattr(filepath.Join(back, "plain"), "trusted.note", []byte("value"), 0); err == nil {
+		if n, err := unix.Lgetxattr(d.path("link"), "trusted.note", make([]byte, 99)); err != unix.ENODATA {
+			t.Errorf("a link: %d, %v, want %v", n, err, unix.ENODATA)
+		}
+	}
+}
+
 // The counters of a mount tell what was done through it, and what it has open.
 func TestCounters(t *testing.T) {
 	back := t.TempDir()
