@@ -27,7 +27,7 @@ type Range struct{ Off, Len int64 }
 
 // A DamageError is one violation of FORMAT.md. It matches ErrDamaged.
 type DamageError struct {
-	Path   string // name of the store file as it was opened
+	Path   string // name of the store file as it was opened; empty for OpenBytes
 	Part   string // "superblock", "index", "log" or "frame 7"
 	Off    int64  // offset in the store file, in bytes
 	Detail string // what was found, and what was wanted
@@ -36,6 +36,9 @@ type DamageError struct {
 
 // Error says what is damaged, where, what was found and what was wanted.
 func (e *DamageError) Error() string {
+	if e.Path == "" {
+		return fmt.Sprintf("damaged store: %s at offset %#x: %s", e.Part, e.Off, e.Detail)
+	}
 	return fmt.Sprintf("damaged store: %s: %s at offset %#x: %s", e.Path, e.Part, e.Off, e.Detail)
 }
 

@@ -92,7 +92,8 @@ func slotSum(b []byte) uint32 {
 
 // decodeSuperblock decodes and checks the slot b, which lies at off in a file of
 // size bytes (FORMAT §2). It checks every field, so no other code tests a
-// superblock. ErrNotStore: no magic; ErrVersion: newer; else damage.
+// superblock. ErrNotStore: no magic; ErrVersion: newer; else damage. Inline data is
+// not copied out of b.
 func decodeSuperblock(b []byte, off, fileSize int64) (superblock, error) {
 	le := binary.LittleEndian
 	if !bytes.Equal(b[:8], []byte(magic)) {
@@ -165,7 +166,7 @@ func (s *superblock) takeInline(b []byte, off int64) error {
 		return damagef("superblock", off+76, "inline data of %d bytes, kind %d, %d plain, in a store of %d bytes",
 			n, s.inlineKind, s.inlinePlain, s.size)
 	}
-	s.inline = bytes.Clone(b[slotHeadLen : slotHeadLen+n])
+	s.inline = b[slotHeadLen : slotHeadLen+n : slotHeadLen+n]
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -43,7 +44,9 @@ func readChosen(d disk, fileSize int64) (chosen, error) {
 	if err != nil && err != io.EOF {
 		return chosen{}, readError(err, "superblock", 0)
 	}
-	return chooseSuperblock(b.b[:n], fileSize)
+	c, err := chooseSuperblock(b.b[:n], fileSize)
+	c.sb.inline = bytes.Clone(c.sb.inline)
+	return c, err
 }
 
 // chooseSuperblock chooses from b, the first dataStart bytes of a file of fileSize

@@ -1,0 +1,59 @@
+package store
+
+import (
+	"fmt"
+	"io"
+)
+
+// OpenBytes opens the store whose whole file is b, to read. b belongs to the store
+// until that is closed. Nothing is pinned: where a writer was at work while b was read
+// some of it may be newer than the rest, so everything is checked at once.
+func OpenBytes(b []byte, o Options) (*Store, error) {
+	if o.Writable {
+		return nil, fmt.Errorf("open store in memory: %w", ErrReadOnly)
+	}
+	s, err := openDisk(bytesDisk{b: b}, nil, o)
+	if err == nil {
+		err = s.checkFrames(b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store in memory: %w", err)
+	}
+	return s, nil
+}
+
+// checkFrames checks all frames of the store whose file is b, and its index.
+func (s *Store) checkFrames(b []byte) error {
+	var bad error
+	err := s.idx.scan(0, s.frameCount(s.size), func(n int64, e entry) bool {
+		if bad = checkFrameEntry(e, n, s.frameSize, int64(len(b))); bad == nil && e.onDisk() {
+			end := e.off() + int64(e.stored())
+			if end > int64(len(b)) {
+				bad = readError(io.EOF, framePart(e.kind(), n), e.off())
+			} else {
+				bad = verifyFrame(b[e.off():end], e, n, s.idSum)
+			}
+		}
+		return bad == nil
+	})
+	return firstError(bad, err)
+}
+
+// bytesDisk is a disk in memory that can only be read.
+type bytesDisk struct {
+	disk
+	b []byte
+}
+
+func (d bytesDisk) ReadAt(p []byte, off int64) (int, error) {
+	if off >= int64(len(d.b)) {
+		return 0, io.EOF
+	}
+	n := copy(p, d.b[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (d bytesDisk) Size() (int64, error) { return int64(len(d.b)), nil }
