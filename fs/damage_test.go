@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"lazyfs/store"
 )
 
@@ -205,39 +207,57 @@ func TestStoreReplaced(t *testing.T) {
 // While a file is held open on a read-only mount it stays as it is, whatever a
 // writer commits. The first open after that sees the newest.
 func TestGenerations(t *testing.T) {
-	back := t.TempDir()
-	path := filepath.Join(back, "f.lazy")
-	old := text(1, 200_000)
-	pack(t, path, old)
-	d := mountRO(t, back)
-	f, err := os.Open(d.path("f"))
-	if err != nil {
-		t.Fatal(err)
+	for _, size := range []int{200_000, 10_000, 100} {
+		back := t.TempDir()
+		path := filepath.Join(back, "f.lazy")
+		old := text(1, size)
+		pack(t, path, old)
+		d := mountRO(t, back)
+		f, err := os.Open(d.path("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		half := make([]byte, size/2)
+		if _, err := f.ReadAt(half, 0); err != nil {
+			t.Fatal(err)
+		}
+		var now []byte
+		s, err := store.Open(path, store.Options{Writable: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint64(4) { // Space that one gives up a later one takes.
+			now = text(2+i, size*5/4)
+			if _, err := s.WriteAt(now, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Sync(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		same(t, d.path("f"), old)
+		got := make([]byte, len(old))
+		if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, old) {
+			t.Errorf("%d bytes, held open: %v, differs at %#x", size, err, firstDiff(got, old))
+		}
+		direct, err := os.OpenFile(d.path("f"), os.O_RDONLY|unix.O_DIRECT, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(got)
+		if _, err := direct.ReadAt(got, 0); err != nil || !bytes.Equal(got, old) {
+			t.Errorf("%d bytes, held open, past the kernel's pages: %v, differs at %#x", size, err, firstDiff(got, old))
+		}
+		direct.Close()
+		f.Close()
+		until(t, "the newest generation is seen", func() bool {
+			got, err := os.ReadFile(d.path("f"))
+			return err == nil && bytes.Equal(got, now)
+		})
+		d.umount()
 	}
-	defer f.Close()
-	half := make([]byte, 100_000)
-	if _, err := f.ReadAt(half, 0); err != nil {
-		t.Fatal(err)
-	}
-	now := text(2, 250_000)
-	s, err := store.Open(path, store.Options{Writable: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.WriteAt(now, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	same(t, d.path("f"), old)
-	got := make([]byte, len(old))
-	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, old) {
-		t.Errorf("held open: %v, differs at %#x", err, firstDiff(got, old))
-	}
-	f.Close()
-	until(t, "the newest generation is seen", func() bool {
-		got, err := os.ReadFile(d.path("f"))
-		return err == nil && bytes.Equal(got, now)
-	})
 }

@@ -26,6 +26,7 @@ type file struct {
 	// mu is held shared while s is used, exclusively to open, replace or close it.
 	mu       sync.RWMutex
 	s        *store.Store // nil: not a store, or not open
+	small    *smallFile   // holds s; nil: s reads the backing file
 	writable bool
 	opened   stamp // of s if that is not writable
 
@@ -61,20 +62,23 @@ func (f *file) need(write bool) (inval bool, err error) {
 	if err := unix.Fstat(f.path, &st); err != nil {
 		return false, err
 	}
-	fd, err := f.reopen(write)
-	if err != nil {
-		return false, err
-	}
-	known, _ := f.m.probes.get(&st)
-	s, err := store.OpenFile(os.NewFile(uintptr(fd), f.name), store.Options{
-		Writable:   write,
-		Cache:      f.m.cache,
-		Expect:     known.generation,
-		DirtyBytes: dirtyBytes,
-	})
-	if err != nil {
-		f.m.logStore(f, err)
-		return false, err
+	s := f.openSmall(st.Size)
+	if s == nil {
+		fd, err := f.reopen(write)
+		if err != nil {
+			return false, err
+		}
+		known, _ := f.m.probes.get(&st)
+		s, err = store.OpenFile(os.NewFile(uintptr(fd), f.name), store.Options{
+			Writable:   write,
+			Cache:      f.m.cache,
+			Expect:     known.generation,
+			DirtyBytes: dirtyBytes,
+		})
+		if err != nil {
+			f.m.logStore(f, err)
+			return false, err
+		}
 	}
 	if old := f.s; old != nil {
 		inval = old.Generation() != s.Generation()
@@ -90,7 +94,11 @@ func (f *file) reopen(write bool) (int, error) {
 	case write:
 		return reopenQuietly(f.path, unix.O_RDWR)
 	case f.readable:
-		return unix.FcntlInt(uintptr(f.path), unix.F_DUPFD_CLOEXEC, 0)
+		fd, err := unix.FcntlInt(uintptr(f.path), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			unix.SetNonblock(fd, false) // It was for what is no regular file.
+		}
+		return fd, err
 	}
 	return reopenQuietly(f.path, unix.O_RDONLY)
 }

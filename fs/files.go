@@ -183,6 +183,7 @@ func (f *file) closeStore() error {
 	}
 	generation := s.Generation()
 	err := s.Close()
+	f.freeSmall()
 	if err != nil {
 		f.m.logStore(f, err)
 	}

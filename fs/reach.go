@@ -80,8 +80,5 @@ func (t *nodes) openAt(n *node, l link, read bool) (fd int, readable bool, err e
 		unix.Close(fd)
 		return -1, false, unix.ESTALE
 	}
-	if read {
-		unix.SetNonblock(fd, false) // It was for what is no regular file.
-	}
 	return fd, read, nil
 }
