@@ -5,6 +5,12 @@ type extent struct{ off, len int64 }
 
 func (e extent) end() int64 { return e.off + e.len }
 
+// blocks are the whole blocks in e.
+func (e extent) blocks() extent {
+	off := roundUp(e.off, blockLen)
+	return extent{off, max(0, e.end()&^(blockLen-1)-off)}
+}
+
 const (
 	// runBytes is the least gap that is filled from its front whatever is asked
 	// for, and the longest stretch that the file grows by before gaps are
@@ -175,6 +181,9 @@ func (a *allocator) room(off int64) int64 {
 
 // freeBytes is the free space below end.
 func (a *allocator) freeBytes() int64 { return a.gaps.bytes }
+
+// freeBlocks is the bytes of the whole blocks in it.
+func (a *allocator) freeBlocks() int64 { return a.gaps.blocks }
 
 // holes yields the free extents below end of at least least bytes, by offset,
 // until yield returns false. yield may not use the allocator.

@@ -15,6 +15,7 @@ type allocModel struct {
 	*allocator
 	inUse []bool // by unit from the file's begin
 	live  []extent
+	most  int64 // bytes that are taken at once
 }
 
 func (m *allocModel) set(e extent, used bool) error {
@@ -62,6 +63,13 @@ func (m *allocModel) check() error {
 	if m.freeBytes() != free {
 		return fmt.Errorf("%d bytes are free, want %d", m.freeBytes(), free)
 	}
+	var blocks int64
+	for _, e := range want {
+		blocks += max(0, e.end()/blockLen-(e.off+blockLen-1)/blockLen) * blockLen
+	}
+	if m.freeBlocks() != blocks {
+		return fmt.Errorf("%d bytes of whole blocks are free, want %d", m.freeBlocks(), blocks)
+	}
 	if m.gaps.bySize.Len() != len(want) {
 		return fmt.Errorf("%d gaps by size, want %d", m.gaps.bySize.Len(), len(want))
 	}
@@ -79,7 +87,7 @@ func TestAllocatorModel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &allocModel{allocator: first}
+		m := &allocModel{allocator: first, most: []int64{300, 6000}[round%2]}
 		for step := range 300 {
 			err := m.step(r)
 			if err == nil {
@@ -108,7 +116,7 @@ func TestAllocatorModel(t *testing.T) {
 func (m *allocModel) step(r *rand.Rand) error {
 	switch n := r.IntN(10); {
 	case n < 5:
-		size := 1 + r.Int64N(300)
+		size := 1 + r.Int64N(m.most)
 		e := extent{m.alloc(size), roundUp(size, unit)}
 		m.live = append(m.live, e)
 		return m.set(e, true)
@@ -120,7 +128,7 @@ func (m *allocModel) step(r *rand.Rand) error {
 		m.free(e)
 		return m.set(e, false)
 	}
-	e := extent{m.start + r.Int64N(m.end()+400-m.start)&^(unit-1), unit * (1 + r.Int64N(20))}
+	e := extent{m.start + r.Int64N(m.end()+400-m.start)&^(unit-1), unit * (1 + r.Int64N(m.most/unit))}
 	free := true
 	for i := e.off / unit; i < min(e.end()/unit, int64(len(m.inUse))); i++ {
 		free = free && !m.inUse[i]

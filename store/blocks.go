@@ -43,8 +43,7 @@ func (m *blockMap) lost(e extent) {
 // punch notes that the whole blocks of e are given back. It returns them and for
 // how many bytes that is new.
 func (m *blockMap) punch(e extent) (whole extent, news int64) {
-	whole.off = roundUp(e.off, blockLen)
-	whole.len = max(0, e.end()&^(blockLen-1)-whole.off)
+	whole = e.blocks()
 	all := span{whole.off, whole.end()}
 	news = whole.len - m.punched.count(all)
 	m.punched.add(all)
@@ -82,9 +81,6 @@ func (s *Store) takeWritten(n int64, zeroed bool) (off int64, err error) {
 	s.blocks.wrote(e)
 	if isNoSpace(err) {
 		s.blocks.lost(e)
-	}
-	if e.off < end {
-		s.unpunched = max(0, s.unpunched-n) // Blocks that were kept for this, most likely.
 	}
 	return e.off, err
 }

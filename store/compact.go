@@ -223,7 +223,6 @@ func (c *compactor) trim() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reclaim()
-	s.unpunched = s.space.freeBytes()
 	s.punchFree(true)
 	return nil
 }

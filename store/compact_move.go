@@ -151,7 +151,6 @@ func (c *compactor) claim(m move) (off int64, gen uint64, err error) {
 		s.space.free(e)
 		return 0, 0, err
 	}
-	s.unpunched = max(0, s.unpunched-m.len())
 	s.blocks.wrote(e)
 	s.unsynced = true
 	return m.to, s.gen + 1, nil

@@ -12,6 +12,7 @@ type gapSet struct {
 	byEnd  btree.Map[int64, int64]  // end → offset: cutting at the front keeps the key
 	bySize btree.Map[uint64, int64] // sizeKey → length
 	bytes  int64                    // of all of them
+	blocks int64                    // bytes of the whole blocks in them
 }
 
 // sizeLimit is above the length of any frame: gaps of this length and more are
@@ -27,7 +28,7 @@ func sizeKey(e extent) uint64 {
 func (s *gapSet) load(gaps []extent) {
 	for _, g := range gaps {
 		s.byEnd.Load(g.end(), g.off)
-		s.bytes += g.len
+		s.count(g, +1)
 	}
 	radixSort(gaps, func(e extent) uint64 { return uint64(min(e.len, sizeLimit)) / unit })
 	for _, g := range gaps {
@@ -38,13 +39,19 @@ func (s *gapSet) load(gaps []extent) {
 func (s *gapSet) insert(e extent) {
 	s.byEnd.Set(e.end(), e.off)
 	s.bySize.Set(sizeKey(e), e.len)
-	s.bytes += e.len
+	s.count(e, +1)
 }
 
 func (s *gapSet) remove(e extent) {
 	s.byEnd.Delete(e.end())
 	s.bySize.Delete(sizeKey(e))
-	s.bytes -= e.len
+	s.count(e, -1)
+}
+
+// count keeps the sums when e comes or goes.
+func (s *gapSet) count(e extent, by int64) {
+	s.bytes += by * e.len
+	s.blocks += by * e.blocks().len
 }
 
 // cut removes the first n bytes of the gap e.
@@ -54,10 +61,8 @@ func (s *gapSet) cut(e extent, n int64) {
 		return
 	}
 	s.bySize.Delete(sizeKey(e))
-	e = extent{e.off + n, e.len - n}
-	s.byEnd.Set(e.end(), e.off)
-	s.bySize.Set(sizeKey(e), e.len)
-	s.bytes -= n
+	s.count(e, -1)
+	s.insert(extent{e.off + n, e.len - n})
 }
 
 // behind finds the first gap that ends behind off.

@@ -9,6 +9,7 @@ type span struct{ from, to int64 }
 // is empty.
 type spanSet struct {
 	byEnd btree.Map[int64, int64] // end → beginning
+	len   int64                   // how many numbers are in it
 }
 
 func (s *spanSet) has(n int64) bool {
@@ -56,10 +57,10 @@ func (s *spanSet) add(r span) {
 	for {
 		old, ok := s.touching(r)
 		if !ok {
-			s.byEnd.Set(r.to, r.from)
+			s.set(r)
 			return
 		}
-		s.byEnd.Delete(old.to)
+		s.delete(old)
 		r = span{min(r.from, old.from), max(r.to, old.to)}
 	}
 }
@@ -70,14 +71,26 @@ func (s *spanSet) remove(r span) {
 		if !ok || r.from >= r.to {
 			return
 		}
-		s.byEnd.Delete(old.to)
+		s.delete(old)
 		if old.from < r.from {
-			s.byEnd.Set(r.from, old.from)
+			s.set(span{old.from, r.from})
 		}
 		if r.to < old.to {
-			s.byEnd.Set(old.to, r.to)
+			s.set(span{r.to, old.to})
 		}
 	}
+}
+
+// set puts r, which the set does not touch, into it.
+func (s *spanSet) set(r span) {
+	s.byEnd.Set(r.to, r.from)
+	s.len += r.to - r.from
+}
+
+// delete takes r, one of its spans, out of the set.
+func (s *spanSet) delete(r span) {
+	s.byEnd.Delete(r.to)
+	s.len -= r.to - r.from
 }
 
 // touching returns the lowest span of the set that overlaps r or ends or begins

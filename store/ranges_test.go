@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A spanSet holds what was added and not removed since, and its first part of any
-// range is the lowest one.
+// A spanSet holds what was added and not removed since, knows how much that is, and
+// its first part of any range is the lowest one.
 func TestSpanSet(t *testing.T) {
 	const limit = 60
 	r := rand.New(rand.NewPCG(3, 3))
@@ -46,6 +46,15 @@ func TestSpanSet(t *testing.T) {
 		}
 		if n := s.count(span{from, to}); n != held {
 			t.Fatalf("step %d: %d..%d holds %d, want %d", step, from, to, n, held)
+		}
+		all := int64(0)
+		for _, in := range want {
+			if in {
+				all++
+			}
+		}
+		if s.len != all {
+			t.Fatalf("step %d: the set holds %d, want %d", step, s.len, all)
 		}
 		if n := r.Int64N(limit); s.has(n) != want[n] {
 			t.Fatalf("step %d: has(%d) = %v, want %v", step, n, !want[n], want[n])

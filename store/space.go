@@ -154,7 +154,6 @@ func (s *Store) take(n int64) int64 {
 
 func (s *Store) freeNow(e extent) {
 	s.space.free(e)
-	s.unpunched += e.len
 	// Of the gap that the new end adds to what lies behind it a part may be
 	// punched: what waits may find no room in it.
 	if s.waits() && !s.tight {
@@ -199,15 +198,13 @@ func (s *Store) reclaim() {
 // file system refuses stays free for reuse. The caller holds mu.
 func (s *Store) punchFree(all bool) {
 	kept := keptFree + s.stored/keptShare
-	if s.space == nil || !all && s.unpunched <= kept {
+	if s.space == nil || !all && s.unpunched() <= kept {
 		return
 	}
 	if s.waits() && !s.covered(s.need(0)) {
 		return // It needs what is in the gaps.
 	}
-	if s.unpunched > 0 {
-		s.punchGaps(all, kept/2)
-	}
+	s.punchGaps(all, kept/2)
 	s.cutFile()
 }
 
@@ -236,6 +233,13 @@ func (s *Store) cutFile() {
 	s.surplus = false
 }
 
+// unpunched is how many bytes of the free space have whole blocks, as far as is
+// known. The caller holds mu.
+func (s *Store) unpunched() int64 {
+	punched := &s.blocks.punched
+	return s.space.freeBlocks() - punched.len + punched.count(span{s.space.end(), s.blocks.end})
+}
+
 // punchGaps gives the longest gaps back until least bytes are left that have
 // blocks, as far as is known; or all of them, those that earlier writers left
 // included.
@@ -243,15 +247,13 @@ func (s *Store) punchGaps(all bool, least int64) {
 	if all {
 		s.blocks.punched = spanSet{}
 	}
+	left := s.unpunched()
 	s.space.longest(blockLen, func(e extent) bool {
-		if !all && s.unpunched <= least {
+		if !all && left <= least {
 			return false
 		}
 		whole, news := s.blocks.punch(e)
-		s.unpunched -= news
+		left -= news
 		return news == 0 || s.d.Punch(whole.off, whole.len) == nil
 	})
-	if all || s.unpunched > least {
-		s.unpunched = 0 // The rest are pieces of blocks.
-	}
 }

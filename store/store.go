@@ -89,7 +89,6 @@ type Store struct {
 	ahead     int64 // zeros that may yet be written before the next commit
 	limbo     []limboExtent
 	nodeLimbo []extent // of index nodes that the superblock on disk still names
-	unpunched int64    // bytes freed and not given back to the file system
 	spared    int      // frames that took of what is held back
 	reserved  int64    // the disk has room up to this offset, but for what blocks knows to be punched
 	surplus   bool     // there may be blocks behind the end of the file
