@@ -52,10 +52,11 @@ type Viewer struct {
 	evictor  viewEvictor
 	expect   sync.Once // by the first who may write
 
-	syncing sync.Mutex   // one Sync at a time; taken after life
-	life    sync.RWMutex // held shared by every call, alone by Close; guards closed
-	closed  bool
-	spans   atomic.Int64 // spans not yet released, times two, plus one when closed
+	syncing   sync.Mutex   // one Sync at a time; taken after life
+	restoring sync.Mutex   // one restore at a time; taken after syncing
+	life      sync.RWMutex // held shared by every call, alone by Close; guards closed
+	closed    bool
+	spans     atomic.Int64 // spans not yet released, times two, plus one when closed
 
 	count counters
 }

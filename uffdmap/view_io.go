@@ -46,7 +46,7 @@ func (v *Viewer) readPiece(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer v.unpin(first, last, pinOne)
-	return copy(p, v.mem.b[off:end]), nil
+	return v.copyHeld(p, v.mem.b[off:end])
 }
 
 // pieceEnd is where a piece that begins at off ends: at the end of a frame, and
@@ -102,7 +102,7 @@ func (v *Viewer) writePiece(p []byte, off int64) (int, error) {
 	}
 	defer v.unpin(n, n+1, editOne)
 	v.noteEdit(off, end-off)
-	return copy(v.mem.b[off:end], p), nil
+	return v.copyHeld(v.mem.b[off:end], p)
 }
 
 // writeAbsent makes p frame n without decompressing what that was, if the frame

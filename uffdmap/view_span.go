@@ -88,6 +88,11 @@ func (v *Viewer) noteEdit(off, n int64) {
 // Go's heap. Touching them after Release may trap: with SIGBUS as soon as their
 // frame was evicted, which debug.SetPanicOnFault makes a panic. It never waits,
 // and never reads bytes that are not the store's.
+//
+// A program that drops pages of it with MADV_DONTNEED or MADV_FREE loses what it
+// wrote to them since the last Sync. Touching them traps likewise until ReadAt or
+// WriteAt, or a Sync that writes their frame, has brought them back. The memory
+// must not be unmapped, moved, or mapped over.
 func (s *Span) Bytes() []byte {
 	if s.released.Load() {
 		return nil

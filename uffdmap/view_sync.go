@@ -121,9 +121,12 @@ func (v *Viewer) writeBackGroup(frames []int64) error {
 		if !v.pinResident(n) {
 			continue // Evicted meanwhile, and written back for that.
 		}
-		t, plain := v.takeFrame(buf, n)
+		t, plain, e := v.takeFrame(buf, n)
 		taken = append(taken, t)
-		if err = w.Add(n, plain); err != nil {
+		if err = e; err == nil {
+			err = w.Add(n, plain)
+		}
+		if err != nil {
 			break
 		}
 	}
@@ -148,8 +151,10 @@ func (v *Viewer) writeBack(n int64) error {
 		return err
 	}
 	defer v.scratch.put(buf)
-	t, plain := v.takeFrame(buf, n)
-	err = v.store.WriteFrame(n, plain)
+	t, plain, err := v.takeFrame(buf, n)
+	if err == nil {
+		err = v.store.WriteFrame(n, plain)
+	}
 	v.wroteBack(t, err)
 	if err != nil {
 		return fmt.Errorf("write back frame %d: %w", n, err)
@@ -165,8 +170,8 @@ type takenFrame struct {
 }
 
 // takeFrame copies frame n, which is pinned or claimed, to buf, and takes its
-// pages out of dirty.
-func (v *Viewer) takeFrame(buf memory, n int64) (t takenFrame, plain []byte) {
+// pages out of dirty, also when it fails.
+func (v *Viewer) takeFrame(buf memory, n int64) (t takenFrame, plain []byte, err error) {
 	first, end := v.pagesOf(n)
 	// Taken out before the bytes are read: a write in between is in the bytes,
 	// and reported again.
@@ -174,8 +179,8 @@ func (v *Viewer) takeFrame(buf memory, n int64) (t takenFrame, plain []byte) {
 	t.edited = !v.tracked() && v.frames[n].Load()&editMask != 0
 	// A compressor must not see bytes that change under it.
 	plain = buf.b[:min(v.frameSize(), v.size-n<<v.frameShift)]
-	copy(plain, v.bytesOf(n, 1))
-	return t, plain
+	_, err = v.copyHeld(plain, v.bytesOf(n, 1))
+	return t, plain, err
 }
 
 // wroteBack says that t is in the store, uncommitted, or why it is not.

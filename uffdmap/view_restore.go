@@ -1,0 +1,89 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// copyHeld copies src to dst, of which one is memory of frames that are held or
+// claimed. Pages that the program itself dropped from those come back as the store
+// has them. What it made unusable in another way gives EFAULT.
+func (v *Viewer) copyHeld(dst, src []byte) (int, error) {
+	for last := uintptr(0); ; {
+		trapped := copyUntilTrap(dst, src)
+		if trapped == 0 {
+			return min(len(dst), len(src)), nil
+		}
+		at := int64(trapped - v.mem.addr)
+		if trapped < v.mem.addr || at >= int64(len(v.mem.b)) {
+			return copy(dst, src), nil // A trap of the caller's, as if not caught.
+		}
+		restored, err := v.restore(v.frameOf(at))
+		if err == nil && !restored && trapped == last {
+			err = fmt.Errorf("touch memory at %#x of the mapping, which the program changed: %w", at, unix.EFAULT)
+		}
+		if err != nil {
+			return 0, err
+		}
+		last = trapped
+	}
+}
+
+// copyUntilTrap copies src to dst. Where that traps it stops and returns the
+// address, otherwise 0.
+func copyUntilTrap(dst, src []byte) (trapped uintptr) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			trapped = r.(interface{ Addr() uintptr }).Addr()
+		}
+	}()
+	copy(dst, src)
+	return 0
+}
+
+// restore brings in those pages of frame n, which is held or claimed, that the
+// program itself dropped, and says whether there were any.
+func (v *Viewer) restore(n int64) (restored bool, err error) {
+	// What is absent now stays so until it is installed: a page that comes back,
+	// is written, synced and dropped again must not become what is read now.
+	v.restoring.Lock()
+	defer v.restoring.Unlock()
+	frame := v.bytesOf(n, 1)
+	var absent []int
+	for off := 0; off < len(frame); off += store.PageSize {
+		var b [1]byte
+		if copyUntilTrap(b[:], frame[off:off+1]) != 0 {
+			absent = append(absent, off)
+		}
+	}
+	if absent == nil {
+		return false, nil
+	}
+	buf, err := v.scratch.get()
+	if err != nil {
+		return false, err
+	}
+	defer v.scratch.put(buf)
+	_, zeros, err := readFrames(v.src, n, buf.b[:len(frame)], time.Time{})
+	if err != nil {
+		return false, err
+	}
+	if zeros != 0 {
+		clear(buf.b[:len(frame)])
+	}
+	for _, off := range absent {
+		err := v.place(frame[off:off+store.PageSize], buf.addr+uintptr(off), false)
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return false, err
+		}
+		restored = restored || err == nil // Otherwise it is there, and traps all the same.
+	}
+	return restored, nil
+}
