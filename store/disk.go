@@ -72,11 +72,14 @@ func (d fileDisk) Datasync() error {
 	return os.NewSyscallError("fdatasync", err)
 }
 
-// Forget drops the range from the kernel's memory, as far as it is clean there. After
-// a failed fdatasync pages count as clean that were never written (fsync(2)).
+// Forget drops the range from the kernel's memory, as far as it is clean there, and
+// has the disk begin to read it. After a failed fdatasync pages count as clean that
+// were never written (fsync(2)).
 func (d fileDisk) Forget(off, n int64) {
 	from := off &^ (PageSize - 1)
-	unix.Fadvise(int(d.Fd()), from, roundUp(off+n, PageSize)-from, unix.FADV_DONTNEED)
+	for _, advice := range []int{unix.FADV_DONTNEED, unix.FADV_WILLNEED} {
+		unix.Fadvise(int(d.Fd()), from, roundUp(off+n, PageSize)-from, advice)
+	}
 }
 
 func retryEINTR(f func() error) error {

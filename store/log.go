@@ -132,6 +132,16 @@ type commit struct {
 // is not whole (FORMAT §5). A commit that may not have been durable counts only
 // if all its frames are as it says. Errors are failed reads.
 func readLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, error) {
+	commits, err := scanLog(d, fileSize, sb, idSum)
+	if err != nil {
+		return nil, err
+	}
+	t := logTrimmer{d: d, frameSize: sb.frameSize(), idSum: idSum}
+	return t.trim(commits)
+}
+
+// scanLog is readLog but for the frames, which it does not look at.
+func scanLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, error) {
 	if sb.logOff+logBlockLen > fileSize {
 		return nil, nil
 	}
@@ -168,8 +178,7 @@ func readLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, er
 		commits = append(commits, c)
 		c, gen = commit{}, l.gen
 	}
-	t := logTrimmer{d: d, frameSize: sb.frameSize(), idSum: idSum}
-	return t.trim(commits)
+	return commits, nil
 }
 
 // A logTrimmer finds the newest commit of a log whose frames are all there.

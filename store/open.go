@@ -154,45 +154,17 @@ func (s *Store) readState(expect uint64) ([]commit, error) {
 	return s.readOnce()
 }
 
-// readDurable is readState for a writer, which may go on only from what survives
-// a power cut. Where the store was not closed it makes what an earlier writer wrote
-// durable, and reads again what it relies on: when that writer's fdatasync failed,
-// the kernel shows bytes that the disk does not have, and a later fdatasync says
-// nothing about them.
-func (s *Store) readDurable() ([]commit, error) {
-	commits, err := s.readOnce()
-	if err != nil || s.twins && len(commits) == 0 {
-		return commits, err
-	}
-	if err := s.d.Datasync(); err != nil {
-		return nil, err
-	}
-	s.d.Forget(0, dataStart)
-	if commits, err = s.readOnce(); err != nil {
-		return nil, err
-	}
-	for _, c := range commits {
-		for _, off := range c.blocks {
-			s.d.Forget(off, logBlockLen)
-		}
-		for _, op := range c.ops {
-			if op.code == opSet && op.arg.onDisk() {
-				s.d.Forget(op.arg.off(), op.arg.extent().len)
-			}
-		}
-	}
-	commits, err = s.readOnce()
-	s.slotDurable = true
-	return commits, err
-}
+func (s *Store) readOnce() ([]commit, error) { return s.readWith(readLog) }
 
-func (s *Store) readOnce() ([]commit, error) {
+// readWith reads the newest superblock, and with read, which is readLog or scanLog,
+// the log behind it.
+func (s *Store) readWith(read func(disk, int64, *superblock, uint32) ([]commit, error)) ([]commit, error) {
 	fileSize, err := s.readSuperblocks()
 	if err != nil {
 		return nil, err
 	}
 	s.idSum = crc32.Update(0, castagnoli, s.sb.id[:])
-	return readLog(s.d, fileSize, &s.sb, s.idSum)
+	return read(s.d, fileSize, &s.sb, s.idSum)
 }
 
 // setUp derives what the superblock implies.

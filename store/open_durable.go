@@ -1,0 +1,58 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+)
+
+// readDurable is readState for a writer, which may go on only from what survives
+// a power cut. Where the store was not closed it makes what an earlier writer wrote
+// durable, and reads again what it relies on: when that writer's fdatasync failed,
+// the kernel shows bytes that the disk does not have, and a later fdatasync says
+// nothing about them.
+func (s *Store) readDurable() ([]commit, error) {
+	commits, err := s.readWith(scanLog)
+	if err != nil || s.twins && len(commits) == 0 {
+		return commits, err
+	}
+	if err := s.d.Datasync(); err != nil {
+		return nil, err
+	}
+	s.d.Forget(0, dataStart)
+	if commits, err = s.readWith(scanLog); err != nil {
+		return nil, err
+	}
+	for _, e := range namedBy(commits) {
+		s.d.Forget(e.off, e.len)
+	}
+	commits, err = s.readOnce()
+	s.slotDurable = true
+	return commits, err
+}
+
+// namedBy is where the commits and the frames that they name lie: whole blocks, in
+// order, as few extents as there can be.
+func namedBy(commits []commit) []extent {
+	var all []extent
+	for _, c := range commits {
+		for _, off := range c.blocks {
+			all = append(all, extent{off, logBlockLen})
+		}
+		for _, op := range c.ops {
+			if op.code == opSet && op.arg.onDisk() {
+				all = append(all, op.arg.extent())
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+	joined := all[:0]
+	for _, e := range all {
+		from, end := e.off&^(blockLen-1), roundUp(e.end(), blockLen)
+		if last := len(joined) - 1; last >= 0 && from <= joined[last].end() {
+			joined[last].len = max(joined[last].len, end-joined[last].off)
+		} else {
+			joined = append(joined, extent{from, end - from})
+		}
+	}
+	return joined
+}
