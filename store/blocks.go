@@ -71,7 +71,7 @@ func (s *Store) takeWritten(n int64, zeroed bool) (off int64, err error) {
 		e = extent{s.space.alloc(n), n}
 	}
 	err = s.fill(e, zeroed || e.off < end)
-	if e.off < end && isNoSpace(err) { // A punched gap.
+	if isNoSpace(err) { // A punched gap, or new blocks at the end.
 		s.space.free(e)
 		if e, found = s.takeRun(n); !found {
 			e = extent{s.space.grow(n), n}

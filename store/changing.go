@@ -21,9 +21,8 @@ func (s *nodeSet) add(n int64, depth int) {
 	if _, found := s.leaves[n>>fanoutBits]; found {
 		return
 	}
-	s.leaves[n>>fanoutBits] = struct{}{}
-	for level := 1; level < depth; level++ {
-		s.upper[upperNode(n, level)] = struct{}{}
+	for level := range depth {
+		s.put(nodeAt(n, level))
 	}
 }
 
@@ -32,12 +31,45 @@ func (s *nodeSet) fresh(n int64, depth int) (count int64) {
 	if _, found := s.leaves[n>>fanoutBits]; found {
 		return 0
 	}
-	for level := 1; level < depth; level++ {
-		if _, found := s.upper[upperNode(n, level)]; !found {
+	for level := range depth {
+		if !s.has(nodeAt(n, level)) {
 			count++
 		}
 	}
-	return count + 1
+	return count
+}
+
+// freshEdges lists the nodes which the set lacks and which lose some of their frames,
+// but not all, when those of r become holes: only found are none among them. On each
+// level these are at most two, since r covers what lies between.
+func (s *nodeSet) freshEdges(r, found span, depth int) (edges []nodePos) {
+	for level := range depth {
+		first, last := nodeAt(found.from, level), nodeAt(found.to-1, level)
+		if !s.has(first) && !r.covers(first.frames()) {
+			edges = append(edges, first)
+		}
+		if last != first && !s.has(last) && !r.covers(last.frames()) {
+			edges = append(edges, last)
+		}
+	}
+	return edges
+}
+
+func (s *nodeSet) has(p nodePos) (found bool) {
+	if p.level == 0 {
+		_, found = s.leaves[p.number]
+	} else {
+		_, found = s.upper[p]
+	}
+	return found
+}
+
+func (s *nodeSet) put(p nodePos) {
+	if p.level == 0 {
+		s.leaves[p.number] = struct{}{}
+	} else {
+		s.upper[p] = struct{}{}
+	}
 }
 
 func (s *nodeSet) len() int64 { return int64(len(s.leaves) + len(s.upper)) }
@@ -47,8 +79,15 @@ func (s *nodeSet) clear() {
 	clear(s.upper)
 }
 
-func upperNode(n int64, level int) nodePos {
+// nodeAt is the node of a level on the way to frame n.
+func nodeAt(n int64, level int) nodePos {
 	return nodePos{level, n >> ((level + 1) * fanoutBits)}
+}
+
+// frames are those that the node covers.
+func (p nodePos) frames() span {
+	bits := (p.level + 1) * fanoutBits
+	return span{p.number << bits, (p.number + 1) << bits}
 }
 
 // depthFor is how many levels an index has that covers frame n.

@@ -134,7 +134,7 @@ func (s *Store) writeSuperblock(sb *superblock) error {
 	}
 	s.nodeLimbo, s.logBlocks, s.logRun = nil, nil, extent{}
 	s.changing.clear()
-	s.clearedLeaves = 0
+	s.clearedLeaves, s.short = 0, !s.logReserved
 	for n := range s.dirty { // Written meanwhile, for the next commit.
 		s.changing.add(n, max(s.idx.depth(), depthFor(n)))
 	}

@@ -35,22 +35,32 @@ func (s *Store) commit(wait bool) error {
 		s.markChanged()
 		return err
 	}
-	switch {
-	case !state.changes:
-		if wait {
-			return s.datasync()
+	if state.changes {
+		err = s.commitChanges(wait, state.size)
+	} else if wait {
+		err = s.datasync()
+	}
+	if err == nil && wait && s.logTakesRoom() {
+		err = s.checkpoint(true, state.size)
+		if isNoSpace(err) && s.failed == nil {
+			err = nil // All is committed without it.
 		}
-		return nil
-	case s.torn || s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || state.size == 0 || s.small(state.size):
+	}
+	return err
+}
+
+func (s *Store) commitChanges(wait bool, size int64) (err error) {
+	switch {
+	case s.torn || s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || size == 0 || s.small(size):
 		// Where all lies in the superblock, or nothing is left, this needs no room.
-		err = s.checkpoint(wait, state.size)
-	case s.clearedMuch():
-		err = s.checkpoint(wait, state.size)
+		err = s.checkpoint(wait, size)
+	case s.checkpointHelps():
+		err = s.checkpoint(wait, size)
 		if isNoSpace(err) {
-			err = s.appendLog(wait, state.size)
+			err = s.appendLog(wait, size)
 		}
 	default:
-		err = s.appendLog(wait, state.size)
+		err = s.appendLog(wait, size)
 	}
 	if err != nil {
 		s.markChanged()
@@ -101,14 +111,6 @@ func (s *Store) logIsFull() bool {
 	defer s.mu.RUnlock()
 	ops := len(s.changed) + len(s.cleared)
 	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks || len(s.changing.leaves) > maxLogLeaves
-}
-
-// clearedMuch reports whether so much became holes that a log which says so takes
-// long to replay.
-func (s *Store) clearedMuch() bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.clearedLeaves > maxLogLeaves
 }
 
 // appendLog writes the changes as a commit record.
@@ -195,6 +197,7 @@ func (s *Store) logPlace() int64 {
 		run := max(min(s.stored/64, s.ahead, maxLogRun)&^(logBlockLen-1), logBlockLen)
 		off, err := s.takeWritten(run, true)
 		s.logRun, s.logReserved = extent{off, run}, err == nil
+		s.short = s.short || err != nil
 	}
 	at := s.logRun.off
 	s.logRun.off += logBlockLen

@@ -47,6 +47,16 @@ func TestCrashCompact(t *testing.T) {
 	})
 }
 
+// The same holds when the disk is full at times, also when the store is opened: then
+// single changes are refused, but what was accepted can be committed.
+func TestCrashFull(t *testing.T) {
+	crashes(t, someRuns(2, 40, 300), func(r *rand.Rand) crashRun {
+		m := stepMaker{r: r, frame: MinFrameSize, frames: 12, far: []int64{1 << 23, 1 << 33}, weights: []weight{{"write", 18}, {"frames", 2}, {"truncate", 4},
+			{"punch", 8}, {"sync", 12}, {"commit", 4}, {"compact", 1}, {"close", 1}, {"kill", 3}, {"fill", 4}, {"drain", 2}}}
+		return crashRun{dirty: (1 + r.Int64N(6)) * MinFrameSize, steps: m.steps(60)}
+	})
+}
+
 // A store that is packed is no store or a whole one until that is done, and then
 // stays whole.
 func TestCrashPack(t *testing.T) {
@@ -228,12 +238,16 @@ func (h *crashHarness) step(st step) error {
 		}
 		h.want = h.held[h.s.gen].clone()
 		return h.open(o)
+	case "fill", "drain":
+		h.d.setFull(st.what == "fill")
+		return nil
 	case "compact":
 		h.committing(1000)
 	case "sync", "commit", "checkpoint":
 		h.committing(3)
 	}
-	if err := st.do(h.s, h.want); err != nil {
+	err := st.do(h.s, h.want)
+	if err != nil && !(isNoSpace(err) && st.mayLackRoom()) {
 		return err
 	}
 	h.committed(st.what == "sync" || st.what == "checkpoint" || st.what == "compact")
@@ -272,7 +286,7 @@ func (h *crashHarness) committed(durable bool) {
 // examine opens an image as a reader and as a writer, and says what is wrong.
 func (h *crashHarness) examine(image []byte) string {
 	for _, writable := range []bool{false, true} {
-		d := &simDisk{now: image, durable: image}
+		d := &simDisk{now: image, durable: image, full: h.d.full}
 		s, err := openDisk(d, nil, Options{Writable: writable})
 		if !h.promised && (errors.Is(err, ErrNotStore) || errors.Is(err, ErrDamaged)) {
 			return ""

@@ -41,14 +41,11 @@ func (x *index) set(frame int64, e entry) (entry, error) {
 // clear makes the frames of r holes. dropped is called for each entry that was none,
 // in order, and gone for each node that lay in the file and is needed no more. At
 // most a few nodes are kept in memory for that, however many the frames had. It
-// returns the number of leaves that were looked at. All of them are read once before
-// any is changed, so that damage leaves the index as it was.
+// returns the number of leaves that were looked at. Who wants damage to leave the
+// index as it was reads all of r first, by occupied.
 func (x *index) clear(r span, dropped func(frame int64, e entry), gone func(node entry)) (leaves int, err error) {
 	if x.root == nil {
 		return 0, nil
-	}
-	if err := x.scan(r.from, r.to, func(int64, entry) bool { return true }); err != nil {
-		return 0, err
 	}
 	c := clearing{x: x, r: r, dropped: dropped, gone: gone}
 	changed, err := c.node(x.root)

@@ -10,6 +10,17 @@ func (x *index) scan(from, to int64, yield func(frame int64, e entry) bool) erro
 	return err
 }
 
+// occupied returns the frames of r from the first to the last that is not a hole,
+// an empty span when all are. It reads every node of r.
+func (x *index) occupied(r span) (found span, err error) {
+	found.from = r.to
+	err = x.scan(r.from, r.to, func(n int64, _ entry) bool {
+		found = span{min(found.from, n), n + 1}
+		return true
+	})
+	return found, err
+}
+
 func (x *index) scanNode(n *node, r span, yield func(int64, entry) bool) (bool, error) {
 	from, to := n.slots(r)
 	for i := from; i < to; i++ {

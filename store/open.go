@@ -101,8 +101,8 @@ func openDisk(d disk, f *os.File, o Options) (*Store, error) {
 	if o.Writable {
 		s.surplus = !s.twins || len(commits) > 0 || s.overhangs()
 	}
-	if o.Writable && len(commits) > 0 { // Start a new log.
-		if err := s.checkpoint(true, s.size); err != nil {
+	if o.Writable {
+		if err := s.startLog(len(commits) > 0); err != nil {
 			return nil, err
 		}
 	}
@@ -191,31 +191,4 @@ func (s *Store) setUp(o Options) error {
 	s.frames, s.stored = s.sb.frames, s.sb.stored
 	s.logNext, s.logSeed = s.sb.logOff, s.sb.logSeed
 	return s.idx.open(s.sb.root, int(s.sb.depth))
-}
-
-// replay makes the commits of the log part of the state in memory.
-func (s *Store) replay(commits []commit) error {
-	if len(commits) == 0 {
-		return nil
-	}
-	s.inline = inlineFrame{} // A log follows only where frame 0 lies outside.
-	var err error
-	cleared, set := netOps(commits)
-	cleared.spans(func(r span) bool {
-		_, err = s.idx.clear(r, func(_ int64, old entry) { s.count(old, -1) }, s.dropNode)
-		return err == nil
-	})
-	for i := 0; i < len(set) && err == nil; i++ {
-		var old entry
-		old, err = s.idx.set(set[i].frame, set[i].arg)
-		s.count(old, -1)
-		s.count(set[i].arg, +1)
-	}
-	for _, c := range commits {
-		s.logBlocks = append(s.logBlocks, c.blocks...)
-	}
-	last := commits[len(commits)-1]
-	s.size, s.gen = last.size, last.gen
-	s.logNext, s.logSeed = last.next, last.seed
-	return err
 }

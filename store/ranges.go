@@ -5,6 +5,9 @@ import "github.com/tidwall/btree"
 // A span is the numbers, of frames or of bytes, from from on and below to.
 type span struct{ from, to int64 }
 
+// covers reports whether all of other is in r.
+func (r span) covers(other span) bool { return r.from <= other.from && other.to <= r.to }
+
 // A spanSet is a set of numbers, kept as spans that do not touch. The zero value
 // is empty.
 type spanSet struct {

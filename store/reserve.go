@@ -16,15 +16,10 @@ import (
 const (
 	minReserve = 64 << 10
 	maxReserve = 16 << 20
-	// spareRoom and spareFrames frames are held back for what is no write, so that a
-	// store on a full disk can be cut, punched and closed: a few log blocks, and
-	// frames of which a part is blanked.
-	spareRoom   = 64 << 10
-	spareFrames = 4
 )
 
 // nodeRoom is what a changed node of the index takes at most.
-const nodeRoom = frameHeadLen + fanout*entryLen
+const nodeRoom = (frameHeadLen + fanout*entryLen + unit - 1) &^ (unit - 1)
 
 // reserve makes sure that the disk has room for one more waiting frame, number n.
 // The caller holds mu.
@@ -60,33 +55,12 @@ func (s *Store) unbook(n int) {
 	s.booked -= n
 }
 
-// spare reserves room for frame n, which is to be blanked in part, or takes of
-// what is held back, as far as that is there: the disk may have been full before.
-func (s *Store) spare(n int64) error {
-	err := s.reserve(n)
-	if err == nil || !isNoSpace(err) || s.spared == spareFrames {
-		return err
-	}
-	s.spared++
-	depth := max(s.idx.depth(), depthFor(n))
-	need := s.need(1) + s.changing.fresh(n, depth)*nodeRoom - spareRoom
-	if !s.covered(need) {
-		if !s.holds(need) {
-			s.spared--
-			return err
-		}
-		s.tight = true
-	}
-	s.changing.add(n, depth)
-	return nil
-}
-
 // need is how many bytes it takes at most to commit what was accepted, more
 // frames beside that, and to write a checkpoint.
 func (s *Store) need(more int) int64 {
 	waiting := int64(len(s.dirty) + len(s.frozen) + s.booked + more + spareFrames - s.spared)
-	blocks := (waiting+int64(len(s.changed)))/opsPerBlock + 1
-	return waiting*s.frameRoom() + blocks*logBlockLen + s.changing.len()*nodeRoom + spareRoom + s.pieceRoom()
+	blocks := (waiting+int64(len(s.changed)+len(s.cleared)))/opsPerBlock + 1
+	return waiting*s.frameRoom() + blocks*logBlockLen + s.changing.len()*nodeRoom + s.spareRoom() + s.pieceRoom()
 }
 
 // waits reports whether frames that were accepted are not in the file yet.
@@ -121,6 +95,7 @@ func (s *Store) ensure(need int64) error {
 	case isNoSpace(err) && s.holds(need):
 		s.tight = true
 	default:
+		s.short = s.short || isNoSpace(err)
 		return fmt.Errorf("reserve %d bytes: %w", more, err)
 	}
 	return nil
@@ -187,6 +162,15 @@ func (s *Store) runs(least int64, yield func(extent) bool) {
 	s.space.longest(least, within)
 }
 
+// hasRun reports whether n bytes fit into a run that has blocks.
+func (s *Store) hasRun(n int64) (found bool) {
+	s.runs(n, func(extent) bool {
+		found = true
+		return false
+	})
+	return found
+}
+
 // takeRun takes n bytes of a run that has blocks.
 func (s *Store) takeRun(n int64) (e extent, ok bool) {
 	n = roundUp(n, unit)
@@ -214,7 +198,10 @@ func (s *Store) reserveRecord(size int64) error {
 	if err := s.loadSpace(); err != nil {
 		return err
 	}
-	return s.reserveLog()
+	if err := s.reserveLog(); err != nil || s.logLasts() || s.changing.len() == 0 && len(s.cleared) < opsPerBlock {
+		return err
+	}
+	return s.spareNodes(0)
 }
 
 // reserveLog makes sure that the places chosen for the log have blocks.
@@ -226,6 +213,7 @@ func (s *Store) reserveLog() error {
 	for _, e := range places {
 		// A reservation that fails in a part of it could take that of its neighbour along.
 		if _, err := s.d.WriteAt(blank[:e.len], e.off); err != nil {
+			s.short = s.short || isNoSpace(err)
 			return fmt.Errorf("reserve %d bytes: %w", e.len, err)
 		}
 		s.blocks.wrote(e)

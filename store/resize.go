@@ -18,8 +18,10 @@ func (s *Store) Truncate(size int64) error {
 	if size == s.size {
 		return nil
 	}
-	if err := s.reserveRecord(max(size, s.size)); err != nil {
-		return fmt.Errorf("truncate to %#x: %w", size, err)
+	if size > 0 { // An empty store takes but a superblock.
+		if err := s.reserveRecord(max(size, s.size)); err != nil {
+			return fmt.Errorf("truncate to %#x: %w", size, err)
+		}
 	}
 	if size < s.size {
 		if err := s.cut(size); err != nil {
@@ -43,7 +45,7 @@ func (s *Store) cut(size int64) error {
 	if err != nil {
 		return err
 	}
-	if err := s.dropFrames(s.frameCount(size), s.frameCount(s.size)); err != nil {
+	if err := s.dropFrames(s.frameCount(size), maxFrameNumber+1); err != nil {
 		return err
 	}
 	s.blank(last)
@@ -138,19 +140,14 @@ func (s *Store) blank(e edge) {
 	}
 }
 
-// dropFrames makes whole frames holes.
+// dropFrames makes whole frames holes. It fails before it changes anything, unless
+// the index can be read no more.
 func (s *Store) dropFrames(from, to int64) error {
 	if from >= to {
 		return nil
 	}
 	if s.idx.root != nil {
-		if err := s.loadSpace(); err != nil {
-			return err
-		}
-		before := len(s.cleared)
-		err := s.clearFrames(from, to)
-		s.changes = s.changes || len(s.cleared) > before
-		if err != nil {
+		if err := s.punchIndex(span{from, to}); err != nil {
 			return err
 		}
 	}
@@ -165,4 +162,22 @@ func (s *Store) dropFrames(from, to int64) error {
 		s.changes = true
 	}
 	return nil
+}
+
+// punchIndex makes the frames of r holes in the index.
+func (s *Store) punchIndex(r span) error {
+	if err := s.loadSpace(); err != nil {
+		return err
+	}
+	found, err := s.idx.occupied(r) // Damage leaves all as it was.
+	if err != nil || found.from >= found.to {
+		return err
+	}
+	if r.from > 0 || r.to <= maxFrameNumber { // Else nothing is left.
+		if err := s.spareEdges(r, found); err != nil {
+			return err
+		}
+	}
+	s.changes = true
+	return s.clearFrames(r.from, r.to)
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // simDisk is a disk in memory that records what is done to it, so that tests can
@@ -22,6 +24,9 @@ type simDisk struct {
 	after   func()         // called after each operation, mu held
 	fail    func(n int) error
 	short   bool // a write that fails was done in part
+	full    bool // the file takes no more room than it has
+
+	reserved int64 // it has room up to here
 }
 
 type simOp struct {
@@ -47,10 +52,25 @@ func (d *simDisk) do(op simOp) error {
 		}
 		return err
 	}
+	switch {
+	case op.what == "write" && d.lacks(op.off+int64(len(op.data))):
+		return unix.ENOSPC
+	case op.what == "truncate":
+		d.reserved = min(d.reserved, op.off)
+	}
 	d.now = op.apply(d.now)
 	d.pending = append(d.pending, op)
 	d.done(op.what)
 	return nil
+}
+
+// lacks reports whether there is no room up to end.
+func (d *simDisk) lacks(end int64) bool { return d.full && end > max(int64(len(d.now)), d.reserved) }
+
+func (d *simDisk) setFull(full bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = full
 }
 
 // failure counts an operation if it is to fail.
@@ -127,6 +147,10 @@ func (d *simDisk) Reserve(off, n int64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
+	if d.lacks(off + n) {
+		return unix.ENOSPC
+	}
+	d.reserved = max(d.reserved, off+n)
 	d.ops++
 	return nil
 }

@@ -87,6 +87,9 @@ func (st step) bytes() []byte {
 	return p
 }
 
+// mayLackRoom reports whether a full disk may refuse the step.
+func (st step) mayLackRoom() bool { return st.what != "sync" && st.what != "commit" }
+
 // do does the step to s, and to want what it means there. Steps that end s are
 // not for it.
 func (st step) do(s *Store, want *plainFile) error {

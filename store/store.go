@@ -93,6 +93,7 @@ type Store struct {
 	reserved  int64    // the disk has room up to this offset, but for what blocks knows to be punched
 	surplus   bool     // there may be blocks behind the end of the file
 	tight     bool     // what was accepted needs gaps that have blocks
+	short     bool     // something was refused for want of room, which a checkpoint may give back
 	booked    int      // frames on their way to the file that did not wait
 	changing  nodeSet  // of the index, that changes since the last checkpoint may concern
 
