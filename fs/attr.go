@@ -250,7 +250,7 @@ func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
 	if !n.store {
 		return unix.Truncate(procPath(f.path), size)
 	}
-	return f.change(func(s *store.Store) error { return s.Truncate(size) })
+	return f.shrink(func(s *store.Store) error { return s.Truncate(size) })
 }
 
 // dropPrivileges clears the set-user-ID bit, and the set-group-ID bit of an

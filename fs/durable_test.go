@@ -295,3 +295,50 @@ func TestDiskFull(t *testing.T) {
 	d.umount()
 	checkAll(t, back)
 }
+
+// On a full disk pages can be punched one by one, however many, and the file emptied.
+func TestPunchDiskFull(t *testing.T) {
+	back := t.TempDir()
+	if err := unix.Mount("tmpfs", back, "tmpfs", 0, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(back, unix.MNT_DETACH) })
+	s, err := store.Create(filepath.Join(back, "x.lazy"), store.CreateOptions{FrameSize: 4096})
+	if err == nil {
+		_, err = s.WriteAt(text(1, 16<<20), 0)
+	}
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(back, &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(back, "other"), make([]byte, int64(st.Bavail)*st.Bsize-128<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("x"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want := text(1, 16<<20)
+	for i := range 800 {
+		off := int64(i%4)<<22 + int64(i/4)<<13
+		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, 4096); err != nil {
+			t.Fatalf("punch number %d: %v", i, err)
+		}
+		clear(want[off : off+4096])
+	}
+	same(t, d.path("x"), want)
+	if err := f.Truncate(0); err != nil {
+		t.Error(err)
+	}
+	f.Close()
+	d.umount()
+	checkAll(t, back)
+}

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -162,6 +163,18 @@ func (f *file) change(do func(*store.Store) error) error {
 		f.m.logStore(f, err)
 	}
 	return err
+}
+
+// shrink is change for what gives space up. Where a full disk has no room to note
+// that, making what was noted before durable may give some back.
+func (f *file) shrink(do func(*store.Store) error) error {
+	return f.change(func(s *store.Store) error {
+		err := do(s)
+		if errors.Is(err, unix.ENOSPC) && s.Sync() == nil {
+			err = do(s)
+		}
+		return err
+	})
 }
 
 // changed notes that the content was changed now.

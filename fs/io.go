@@ -131,7 +131,7 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	default:
 		return fuse.Status(unix.EOPNOTSUPP)
 	}
-	return status(h.file.change(func(s *store.Store) error {
+	return status(h.file.shrink(func(s *store.Store) error {
 		if zero {
 			if err := s.Punch(off, n); err != nil {
 				return err
