@@ -49,3 +49,52 @@ func TestBegunCommitStaysUnmade(t *testing.T) {
 		}
 	}
 }
+
+// A loggedDisk calls logged after each write at the place of the next log block.
+type loggedDisk struct {
+	*simDisk
+	place  int64
+	logged func()
+}
+
+func (d *loggedDisk) WriteAt(p []byte, off int64) (int, error) {
+	n, err := d.simDisk.WriteAt(p, off)
+	if off == d.place {
+		d.place = -1
+		d.logged()
+	}
+	return n, err
+}
+
+// A write that finds no room made for the log, while a commit is writing to it, makes
+// room for the next commit, not where this one lies.
+func TestReserveBesideCommit(t *testing.T) {
+	d := &loggedDisk{simDisk: &simDisk{}, place: -1}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	want := noise(8*MinFrameSize, 1)
+	mustWrite(t, s, want, 0)
+	must(t, s.Sync())
+	must(t, s.checkpointNow())
+	d.place = s.logNext
+	d.logged = func() {
+		s.mu.Lock()
+		s.logReserved = false // As when the disk has no room for it.
+		s.mu.Unlock()
+		mustWrite(t, s, want[:MinFrameSize], 5*MinFrameSize)
+	}
+	mustWrite(t, s, want[:MinFrameSize], 3*MinFrameSize)
+	must(t, s.Sync())
+	if d.place >= 0 {
+		t.Fatal("the commit is not in the log")
+	}
+	copy(want[3*MinFrameSize:], want[:MinFrameSize])
+	again, err := openImage(d.durable)
+	must(t, err)
+	same(t, again, want)
+	must(t, s.Sync())
+	copy(want[5*MinFrameSize:], want[:MinFrameSize])
+	again, err = openImage(d.durable)
+	must(t, err)
+	same(t, again, want)
+}

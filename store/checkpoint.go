@@ -5,7 +5,7 @@ import "fmt"
 // checkpoint writes the index and a superblock that names it: the next
 // generation, with an empty log. The caller holds gate alone.
 func (s *Store) checkpoint(wait bool, size int64) error {
-	sb, err := s.writeIndex(size)
+	sb, logReserved, err := s.writeIndex(size)
 	if err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}
@@ -15,7 +15,7 @@ func (s *Store) checkpoint(wait bool, size int64) error {
 			return err
 		}
 	}
-	if err := s.writeSuperblock(sb); err != nil {
+	if err := s.writeSuperblock(sb, logReserved); err != nil {
 		return err
 	}
 	if wait {
@@ -25,19 +25,19 @@ func (s *Store) checkpoint(wait bool, size int64) error {
 }
 
 // writeIndex writes the changed nodes of the index and returns the superblock
-// that is to follow.
-func (s *Store) writeIndex(size int64) (*superblock, error) {
+// that is to follow, and whether the place that it names for the log has blocks.
+func (s *Store) writeIndex(size int64) (*superblock, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.loadSpace(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := s.idx.flush(s.writeNode, s.dropNode); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	end, err := s.liveEnd()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	sb := s.sb
 	sb.gen, sb.size, sb.copied = s.gen+1, size, false
@@ -47,8 +47,8 @@ func (s *Store) writeIndex(size int64) (*superblock, error) {
 	sb.inline, sb.inlineKind, sb.inlinePlain = s.inline.data, s.inline.kind, s.inline.plain
 	// What is cut on a full disk can be committed: the log's next block is there.
 	sb.logOff, err = s.takeWritten(logBlockLen, true)
-	sb.logSeed, s.logReserved = newSeed(), err == nil
-	return &sb, nil
+	sb.logSeed = newSeed()
+	return &sb, err == nil, nil
 }
 
 // writeNode writes one index node. The caller holds mu.
@@ -110,8 +110,9 @@ func (s *Store) doomed() []extent {
 }
 
 // writeSuperblock makes sb the newest superblock. It overwrites the older of the
-// two, but not while that is the only one known to be durable.
-func (s *Store) writeSuperblock(sb *superblock) error {
+// two, but not while that is the only one known to be durable. logReserved says that
+// the place of its log has blocks.
+func (s *Store) writeSuperblock(sb *superblock, logReserved bool) error {
 	s.mu.RLock()
 	slot := s.slot
 	if s.slotDurable {
@@ -134,7 +135,7 @@ func (s *Store) writeSuperblock(sb *superblock) error {
 	}
 	s.nodeLimbo, s.logBlocks, s.logRun = nil, nil, extent{}
 	s.changing.clear()
-	s.clearedLeaves, s.short = 0, !s.logReserved
+	s.clearedLeaves, s.logReserved, s.short = 0, logReserved, !logReserved
 	for n := range s.dirty { // Written meanwhile, for the next commit.
 		s.changing.add(n, max(s.idx.depth(), depthFor(n)))
 	}

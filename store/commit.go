@@ -116,23 +116,28 @@ func (s *Store) logIsFull() bool {
 // appendLog writes the changes as a commit record.
 func (s *Store) appendLog(wait bool, size int64) error {
 	s.mu.Lock()
+	at, seed := s.logNext, s.logSeed
 	blocks, places, err := s.logRecord(size)
+	if err == nil {
+		// Writers may make the next place ready from now on, but not touch this one.
+		last := blocks[len(blocks)-1]
+		s.logNext, s.logSeed = last.next, last.nextSeed
+	}
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	var b [logBlockLen]byte
-	for i := range blocks {
-		blocks[i].encode(b[:], s.idSum)
-		if _, err := s.d.WriteAt(b[:], places[i]); err != nil {
-			s.freeLog(blocks)
-			return fmt.Errorf("write log: %w", err)
+	if err := s.writeLog(blocks, places); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, l := range blocks { // The room that was taken for those that follow.
+			s.freeNow(extent{l.next, logBlockLen})
 		}
+		s.logNext, s.logSeed, s.logReserved = at, seed, false
+		return err
 	}
-	last := blocks[len(blocks)-1]
 	s.mu.Lock()
 	s.logBlocks = append(s.logBlocks, places...)
-	s.logNext, s.logSeed = last.next, last.nextSeed
 	s.committed()
 	s.ahead = aheadBytes
 	s.mu.Unlock()
@@ -142,13 +147,15 @@ func (s *Store) appendLog(wait bool, size int64) error {
 	return nil
 }
 
-// freeLog gives up the room that was taken for log blocks which follow.
-func (s *Store) freeLog(blocks []logBlock) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range blocks {
-		s.freeNow(extent{l.next, logBlockLen})
+func (s *Store) writeLog(blocks []logBlock, places []int64) error {
+	var b [logBlockLen]byte
+	for i := range blocks {
+		blocks[i].encode(b[:], s.idSum)
+		if _, err := s.d.WriteAt(b[:], places[i]); err != nil {
+			return fmt.Errorf("write log: %w", err)
+		}
 	}
+	return nil
 }
 
 // committed makes the changes generation gen+1. The caller holds mu.

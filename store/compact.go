@@ -130,6 +130,9 @@ func (c *compactor) begin() error {
 	if err != nil {
 		return err
 	}
+	if err := s.reserveRecord(s.size); err != nil {
+		return err
+	}
 	s.codec, s.level, c.recode = to, c.o.Level, true
 	s.changes = true // The superblock names it.
 	if s.inline.data == nil {

@@ -41,7 +41,7 @@ func (c *compactor) checkpoint(goal int64) (left int, err error) {
 	if err == nil {
 		err = s.checkpoint(true, state.size)
 	}
-	if err != nil {
+	if err != nil && state.changes {
 		s.markChanged()
 	}
 	return left, err

@@ -27,6 +27,10 @@ func (c *compactor) moveAll(moves []move, left int64) error {
 	for _, m := range moves {
 		left += m.len()
 	}
+	if err := c.reserve(len(moves)); err != nil {
+		return err
+	}
+	again := false // One move alone is tried again, once.
 	for len(moves) > 0 {
 		if err := c.alive(); err != nil {
 			return err
@@ -40,7 +44,8 @@ func (c *compactor) moveAll(moves []move, left int64) error {
 		if err == nil {
 			err = c.s.Sync() // Which frees their old places.
 		}
-		if isNoSpace(err) && bytes > int64(c.s.frameSize) {
+		if isNoSpace(err) && (n > 1 || !again) {
+			again = n == 1
 			c.step, c.poor = bytes/4, true
 			if err := c.giveBack(); err != nil {
 				return err
@@ -57,9 +62,21 @@ func (c *compactor) moveAll(moves []move, left int64) error {
 		}
 		left -= bytes
 		c.progress(bytes, left)
-		moves = moves[n:]
+		moves, again = moves[n:], false
 	}
 	return nil
+}
+
+// reserve makes sure that a commit of moves can begin.
+func (c *compactor) reserve(moves int) error {
+	if moves == 0 {
+		return nil
+	}
+	c.s.gate.RLock() // No commit is writing to the log.
+	defer c.s.gate.RUnlock()
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.s.reserveRecord(c.s.size)
 }
 
 // giveBack makes room on a full disk: it commits into the room that is reserved

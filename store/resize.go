@@ -28,7 +28,7 @@ func (s *Store) Truncate(size int64) error {
 			return fmt.Errorf("truncate to %#x: %w", size, err)
 		}
 	}
-	if s.size <= inlineMax && size > inlineMax && (s.dirty[0] != nil || s.inline.data != nil) {
+	if size > s.size && size > inlineMax && (s.inline.data != nil || s.size <= inlineMax && s.dirty[0] != nil) {
 		// Frame 0 may no longer lie in the superblock.
 		if err := s.reserve(0); err != nil {
 			return fmt.Errorf("truncate to %#x: %w", size, err)

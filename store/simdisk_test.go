@@ -64,8 +64,10 @@ func (d *simDisk) do(op simOp) error {
 	return nil
 }
 
-// lacks reports whether there is no room up to end.
-func (d *simDisk) lacks(end int64) bool { return d.full && end > max(int64(len(d.now)), d.reserved) }
+// lacks reports whether there is no room up to end. The last block is whole.
+func (d *simDisk) lacks(end int64) bool {
+	return d.full && end > roundUp(max(int64(len(d.now)), d.reserved), blockLen)
+}
 
 func (d *simDisk) setFull(full bool) {
 	d.mu.Lock()
