@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 )
@@ -12,7 +13,7 @@ func OpenBytes(b []byte, o Options) (*Store, error) {
 	if o.Writable {
 		return nil, fmt.Errorf("open store in memory: %w", ErrReadOnly)
 	}
-	s, err := openDisk(bytesDisk{b: b}, nil, o)
+	s, err := openDisk(bytesDisk{r: bytes.NewReader(b)}, nil, o)
 	if err == nil {
 		err = s.checkFrames(b)
 	}
@@ -42,18 +43,9 @@ func (s *Store) checkFrames(b []byte) error {
 // bytesDisk is a disk in memory that can only be read.
 type bytesDisk struct {
 	disk
-	b []byte
+	r *bytes.Reader
 }
 
-func (d bytesDisk) ReadAt(p []byte, off int64) (int, error) {
-	if off >= int64(len(d.b)) {
-		return 0, io.EOF
-	}
-	n := copy(p, d.b[off:])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
+func (d bytesDisk) ReadAt(p []byte, off int64) (int, error) { return d.r.ReadAt(p, off) }
 
-func (d bytesDisk) Size() (int64, error) { return int64(len(d.b)), nil }
+func (d bytesDisk) Size() (int64, error) { return d.r.Size(), nil }

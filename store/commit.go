@@ -49,6 +49,7 @@ func (s *Store) commit(wait bool) error {
 	return err
 }
 
+// commitChanges is commit for what was frozen and flushed.
 func (s *Store) commitChanges(wait bool, size int64) (err error) {
 	switch {
 	case s.torn || s.logIsFull() || s.inline.data != nil || s.sb.inline != nil || size == 0 || s.small(size):

@@ -162,23 +162,20 @@ func (s *Store) runs(least int64, yield func(extent) bool) {
 	s.space.longest(least, within)
 }
 
-// hasRun reports whether n bytes fit into a run that has blocks.
-func (s *Store) hasRun(n int64) (found bool) {
-	s.runs(n, func(extent) bool {
-		found = true
+// firstRun returns the first n bytes of a run that has blocks.
+func (s *Store) firstRun(n int64) (e extent, found bool) {
+	n = roundUp(n, unit)
+	s.runs(n, func(run extent) bool {
+		e, found = extent{run.off, n}, true
 		return false
 	})
-	return found
+	return e, found
 }
 
 // takeRun takes n bytes of a run that has blocks.
 func (s *Store) takeRun(n int64) (e extent, ok bool) {
-	n = roundUp(n, unit)
-	s.runs(n, func(run extent) bool {
-		e, ok = extent{run.off, n}, true
-		return false
-	})
-	return e, ok && s.space.claim(e) == nil
+	e, found := s.firstRun(n)
+	return e, found && s.space.claim(e) == nil
 }
 
 // lost gives up e, which could not be written: its blocks may be missing.

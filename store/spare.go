@@ -84,7 +84,11 @@ func (s *Store) checkpointHelps() bool {
 func (s *Store) logTakesRoom() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.short && (len(s.logBlocks) > 0 || !s.logReserved && s.hasRun(logBlockLen)) && s.roomForIndex()
+	if !s.short || s.space == nil {
+		return false
+	}
+	_, elsewhere := s.firstRun(logBlockLen)
+	return (len(s.logBlocks) > 0 || !s.logReserved && elsewhere) && s.roomForIndex()
 }
 
 // roomForIndex reports whether there surely is room for the nodes of a checkpoint, if
