@@ -250,7 +250,9 @@ func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
 	if !n.store {
 		return unix.Truncate(procPath(f.path), size)
 	}
-	return f.shrink(func(s *store.Store) error { return s.Truncate(size) })
+	return f.shrink(func(s *store.Store, grain int64) error {
+		return s.Truncate(min((size+grain-1)/grain*grain, max(size, s.Size())))
+	})
 }
 
 // dropPrivileges clears the set-user-ID bit, and the set-group-ID bit of an

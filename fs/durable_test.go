@@ -296,13 +296,31 @@ func TestDiskFull(t *testing.T) {
 	checkAll(t, back)
 }
 
-// On a full disk pages can be punched one by one, however many, and the file emptied.
-func TestPunchDiskFull(t *testing.T) {
-	back := t.TempDir()
-	if err := unix.Mount("tmpfs", back, "tmpfs", 0, "size=64m"); err != nil {
+// smallDisk is a folder on a disk of 64 MiB.
+func smallDisk(t *testing.T) string {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Unmount(back, unix.MNT_DETACH) })
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// fill leaves room bytes on the disk of dir.
+func fill(t *testing.T, dir string, room int64) {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, int64(st.Bavail)*st.Bsize-room), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// On a full disk pages can be punched one by one, however many, and the file emptied.
+func TestPunchDiskFull(t *testing.T) {
+	back := smallDisk(t)
 	s, err := store.Create(filepath.Join(back, "x.lazy"), store.CreateOptions{FrameSize: 4096})
 	if err == nil {
 		_, err = s.WriteAt(text(1, 16<<20), 0)
@@ -313,13 +331,7 @@ func TestPunchDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(back, &st); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(back, "other"), make([]byte, int64(st.Bavail)*st.Bsize-128<<10), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fill(t, back, 128<<10)
 	d := mountRW(t, back)
 	f, err := os.OpenFile(d.path("x"), os.O_RDWR, 0)
 	if err != nil {
@@ -338,6 +350,44 @@ func TestPunchDiskFull(t *testing.T) {
 	if err := f.Truncate(0); err != nil {
 		t.Error(err)
 	}
+	f.Close()
+	d.umount()
+	checkAll(t, back)
+}
+
+// A store that lies on a disk without any room can be cut and punched, at any byte.
+func TestShrinkDiskFull(t *testing.T) {
+	back := smallDisk(t)
+	want := text(1, 16<<20)
+	s, err := store.Create(filepath.Join(back, "x.lazy"), store.CreateOptions{})
+	if err == nil {
+		_, err = s.WriteAt(want, 0)
+	}
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, back, 0)
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("x"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 1000, 1<<20); err != nil {
+		t.Error(err)
+	}
+	clear(want[1000:][:1<<20])
+	want = want[:5<<20+7]
+	if err := f.Truncate(int64(len(want))); err != nil {
+		t.Error(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+	same(t, d.path("x"), want)
 	f.Close()
 	d.umount()
 	checkAll(t, back)

@@ -165,13 +165,21 @@ func (f *file) change(do func(*store.Store) error) error {
 	return err
 }
 
-// shrink is change for what gives space up. Where a full disk has no room to note
-// that, making what was noted before durable may give some back.
-func (f *file) shrink(do func(*store.Store) error) error {
+// shrink is change for what gives space up: do, by whole multiples of grain. Where a
+// full disk has no room to note that, making what was noted before durable may give
+// some back, and so may giving up whole frames first.
+func (f *file) shrink(do func(s *store.Store, grain int64) error) error {
 	return f.change(func(s *store.Store) error {
-		err := do(s)
-		if errors.Is(err, unix.ENOSPC) && s.Sync() == nil {
-			err = do(s)
+		try := func(grain int64) error {
+			err := do(s, grain)
+			if errors.Is(err, unix.ENOSPC) && s.Sync() == nil {
+				err = do(s, grain)
+			}
+			return err
+		}
+		err := try(1)
+		if errors.Is(err, unix.ENOSPC) && try(int64(s.FrameSize())) == nil {
+			err = try(1)
 		}
 		return err
 	})

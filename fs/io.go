@@ -131,9 +131,10 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	default:
 		return fuse.Status(unix.EOPNOTSUPP)
 	}
-	return status(h.file.shrink(func(s *store.Store) error {
+	return status(h.file.shrink(func(s *store.Store, grain int64) error {
 		if zero {
-			if err := s.Punch(off, n); err != nil {
+			from := (off + grain - 1) / grain * grain
+			if err := s.Punch(from, max((off+n)/grain*grain-from, 0)); err != nil {
 				return err
 			}
 		}

@@ -182,14 +182,15 @@ func (s *Store) finish() error {
 // was killed, too. Where that can't be done it stays. The caller holds mu.
 func (s *Store) tidy() {
 	size, err := s.d.Size()
-	if s.space == nil && err == nil && (s.surplus || size > s.sb.end) {
+	if s.space == nil && err == nil && (s.surplus || size > s.closedEnd()) {
 		err = s.loadSpace()
 	}
 	if s.space == nil || len(s.limbo) > 0 || err != nil {
 		return
 	}
-	// Nothing more is going to be written: the room for the log is free, too.
-	s.freeNow(extent{s.logNext, logBlockLen})
+	if s.keptLog() == 0 {
+		s.freeNow(extent{s.logNext, logBlockLen})
+	}
 	s.punchFree(true)
 }
 

@@ -96,3 +96,45 @@ func TestEmptyOnFullDisk(t *testing.T) {
 	mustWrite(t, s, noise(512<<10, 7), 0)
 	must(t, s.Close())
 }
+
+// A store that was closed, and opened when its disk had no room at all, can be punched
+// and cut, at first by whole frames.
+func TestShrinkOnFullDisk(t *testing.T) {
+	for _, packed := range []bool{false, true} {
+		s, dir := fullLeaves(t, 4, 3)
+		must(t, s.Close())
+		if packed {
+			from, err := Open(s.Path(), Options{})
+			must(t, err)
+			f, err := os.Create(filepath.Join(dir, "packed.lazy"))
+			must(t, err)
+			must(t, Copy(context.Background(), f, from, nil))
+			must(t, from.Close())
+			must(t, os.Rename(f.Name(), s.Path()))
+			must(t, f.Close())
+		}
+		fillDisk(t, dir)
+		s, err := Open(s.Path(), Options{Writable: true})
+		must(t, err)
+		want := make([]byte, s.Size())
+		_, err = s.ReadAt(want, 0)
+		must(t, err)
+		for n := range 10 {
+			from, to := (n*300+1)<<12, (n*300+101)<<12
+			must(t, s.Punch(int64(from), int64(to-from)))
+			must(t, s.Sync())
+			clear(want[from:to])
+		}
+		want = want[:3<<22]
+		must(t, s.Truncate(int64(len(want))))
+		must(t, s.Sync())
+		want = want[:len(want)-1000]
+		must(t, s.Truncate(int64(len(want))))
+		must(t, s.Close())
+		s, err = Open(s.Path(), Options{Writable: true})
+		must(t, err)
+		same(t, s, want)
+		must(t, s.Check(context.Background(), func(d *DamageError) { t.Error(d) }, nil))
+		must(t, s.Close())
+	}
+}

@@ -209,7 +209,12 @@ func (s *Store) reserveLog() error {
 	places := []extent{{s.logNext, logBlockLen}, s.logRun}
 	for _, e := range places {
 		// A reservation that fails in a part of it could take that of its neighbour along.
-		if _, err := s.d.WriteAt(blank[:e.len], e.off); err != nil {
+		_, err := s.d.WriteAt(blank[:e.len], e.off)
+		if isNoSpace(err) && !s.waits() {
+			s.punchGaps(false, 0) // The disk may then have blocks for this place.
+			_, err = s.d.WriteAt(blank[:e.len], e.off)
+		}
+		if err != nil {
 			s.short = s.short || isNoSpace(err)
 			return fmt.Errorf("reserve %d bytes: %w", e.len, err)
 		}

@@ -10,6 +10,24 @@ const (
 	spareBlocks = 4
 )
 
+// keptShareLog is how much less than its frames the log block takes that a closed store
+// keeps, and how much longer the file may get by it.
+const keptShareLog = 64
+
+// keptLog is the end of the log block that stays with a closed store, and 0 where it
+// does not: whoever opens the store when the disk has become full can cut and punch
+// whole frames with it.
+func (s *Store) keptLog() int64 {
+	end := s.logNext + logBlockLen
+	if room := s.stored / keptShareLog; room < logBlockLen || end-s.sb.end > room {
+		return 0
+	}
+	return end
+}
+
+// closedEnd is where the file of a closed store ends at the latest.
+func (s *Store) closedEnd() int64 { return max(s.sb.end, s.keptLog()) }
+
 // spare reserves room for frame n, which is to be blanked in part, or takes of
 // what is held back, as far as that is there: the disk may have been full before.
 func (s *Store) spare(n int64) error {
