@@ -38,6 +38,10 @@ type mountSpec struct {
 	SyncAfter   time.Duration
 	Descriptors uint64 // that the daemon may have; zero: as many as the test
 	Ceiling     bool   // serve the bytes of the file Source, uncompressed
+
+	// GetXAttrAt is what getxattrat(2) fails with in the daemon, as it does on an
+	// older kernel (ENOSYS) or in a sandbox (EPERM). Zero: nothing.
+	GetXAttrAt unix.Errno
 }
 
 func TestMain(m *testing.M) {
@@ -80,6 +84,11 @@ func serve(spec string) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
+	}
+	if s.GetXAttrAt != 0 {
+		if err := refuse(unix.SYS_GETXATTRAT, s.GetXAttrAt); err != nil {
+			log.Fatal(err)
+		}
 	}
 	runtime.GOMAXPROCS(fs.Procs())
 	term := make(chan os.Signal, 1)

@@ -78,13 +78,19 @@ func TestOwnAttributes(t *testing.T) {
 // An attribute of the backing file is that of the file in the mount, open or not, and
 // a symbolic link does not lead to it.
 func TestBackingAttributes(t *testing.T) {
+	for name, refused := range map[string]unix.Errno{"as it is": 0, "older kernel": unix.ENOSYS, "sandbox": unix.EPERM} {
+		t.Run(name, func(t *testing.T) { backingAttributes(t, refused) })
+	}
+}
+
+func backingAttributes(t *testing.T, getXAttrAt unix.Errno) {
 	back := t.TempDir()
 	pack(t, filepath.Join(back, "store.lazy"), text(1, 10_000))
 	write(t, filepath.Join(back, "plain"), nil)
 	if err := os.Symlink("plain", filepath.Join(back, "link")); err != nil {
 		t.Fatal(err)
 	}
-	d := mountRO(t, back)
+	d := start(t, mountSpec{Source: back, GetXAttrAt: getXAttrAt})
 	for backing, name := range map[string]string{"store.lazy": "store", "plain": "plain"} {
 		if err := unix.Setxattr(filepath.Join(back, backing), "user.note", []byte("value"), 0); err != nil {
 			t.Fatal(err)
