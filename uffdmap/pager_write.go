@@ -166,10 +166,14 @@ func (m *served) takeFrame(buf []byte, n int64) ([]byte, error) {
 
 // committed notes that frame n is in the store as takeFrame found it.
 func (m *served) committed(n int64) {
+	if m.spill < 0 {
+		m.table.syncing.clear(n)
+		return
+	}
 	m.locks.lock(n)
 	defer m.locks.unlock(n)
 	m.table.syncing.clear(n)
-	if m.spill >= 0 && !m.table.dirty.get(n) {
+	if !m.table.dirty.get(n) {
 		m.forgetSpilled(n)
 	}
 }
