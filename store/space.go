@@ -20,7 +20,11 @@ func (s *Store) loadSpace() error {
 	if s.space != nil {
 		return nil
 	}
-	used := append([]extent{{s.logNext, logBlockLen}}, s.nodeLimbo...)
+	// Nodes and the rest are much fewer than frames. A damaged superblock may count
+	// any number of these.
+	used := make([]extent, 0, 64+min(s.frames+s.frames/64, 1<<20))
+	used = append(used, extent{s.logNext, logBlockLen})
+	used = append(used, s.nodeLimbo...)
 	for _, off := range s.logBlocks {
 		used = append(used, extent{off, logBlockLen})
 	}
