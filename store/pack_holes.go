@@ -14,6 +14,7 @@ type holeReader struct {
 	f     *os.File // nil when r has no holes
 	frame int64
 	pos   int64
+	data  span  // where f is known to have data: finding its end may take a walk over all of it
 	size  int64 // of f
 }
 
@@ -62,17 +63,23 @@ func (h *holeReader) next(b []byte) (off int64, n int, err error) {
 // dataRun returns where the next data lies, from the beginning of a frame on, and
 // how much of it is to be read, at most most bytes.
 func (h *holeReader) dataRun(most int) (pos int64, n int, err error) {
-	data, err := h.seek(h.pos, unix.SEEK_DATA)
-	if err != nil {
-		return 0, 0, err
+	if h.pos >= h.data.to {
+		if err := h.nextData(); err != nil {
+			return 0, 0, err
+		}
 	}
-	pos = max(h.pos, data&^(h.frame-1))
-	hole, err := h.seek(max(pos, data), unix.SEEK_HOLE)
-	if err != nil {
-		return 0, 0, err
-	}
-	end := min(roundUp(hole, h.frame), h.size)
+	pos = max(h.pos, h.data.from&^(h.frame-1))
+	end := min(roundUp(h.data.to, h.frame), h.size)
 	return pos, int(min(end-pos, int64(most))), nil
+}
+
+// nextData finds the data at or behind pos.
+func (h *holeReader) nextData() (err error) {
+	if h.data.from, err = h.seek(h.pos, unix.SEEK_DATA); err != nil {
+		return err
+	}
+	h.data.to, err = h.seek(max(h.pos, h.data.from), unix.SEEK_HOLE)
+	return err
 }
 
 // seek is lseek(2) for data and holes: the end when there is none, and off itself
