@@ -71,7 +71,15 @@ func BenchmarkPack(b *testing.B) {
 			bareIO := &lane{name: "codec + bare I/O", prepare: func() { os.Remove(out) }, run: func() {
 				packBare(b, src, int64(len(plain)), out, c.id, c.frame)
 			}}
-			lanes := []*lane{ours, bare, bareIO}
+			parts := slices.Collect(slices.Chunk(plain, (len(plain)/int(cores)+c.frame)&^(c.frame-1)))
+			all := &lane{name: "codec on all cores", run: func() {
+				var encode []func()
+				for _, part := range parts {
+					encode = append(encode, func() { encodeAll(b, part, c.id, c.frame) })
+				}
+				inParallel(encode...)
+			}}
+			lanes := []*lane{ours, bare, all, bareIO}
 			squash := &lane{name: "mksquashfs + fsync", prepare: func() { os.Remove(img) }, run: func() {
 				squashfs(b, append([]string{src.Name(), img, "-b", fmt.Sprint(c.frame), "-processors", fmt.Sprint(cores)}, c.squash...))
 			}}
@@ -81,6 +89,7 @@ func BenchmarkPack(b *testing.B) {
 			race(b, 1, lanes...)
 			size := float64(len(plain))
 			faster(name, ours, size, bare, cores*size, 0.9)
+			faster(name, ours, size, all, size, 0.9)
 			faster(name, ours, size, bareIO, size, 0.95)
 			if len(squash.times) == 0 {
 				return

@@ -131,12 +131,17 @@ func BenchmarkSequential(b *testing.B) {
 					func() { decodeAll(b, frames[len(frames)/2:], q[:], c.frame) })
 			}}
 			bareIO := &lane{name: "codec + bare I/O", run: func() { readBare(b, s, frames, p[:]) }}
-			race(b, 1, one, bare, bareIO, two, bareTwo)
+			bareIOTwo := &lane{name: "codec + bare I/O twice", run: func() {
+				inParallel(func() { readBare(b, s, frames[:len(frames)/2], p[:]) },
+					func() { readBare(b, s, frames[len(frames)/2:], q[:]) })
+			}}
+			race(b, 1, one, bare, bareIO, two, bareTwo, bareIOTwo)
 			size := float64(len(plain))
 			faster("sequential ReadAt, "+name, one, size, bare, size, 0.85)
 			faster("sequential ReadAt, "+name, one, size, bareIO, size, 0.95)
 			faster("two goroutines, "+name, two, size, one, size, 1.8)
 			faster("two goroutines, "+name, two, size, bareTwo, size, 0.85)
+			faster("two goroutines, "+name, two, size, bareIOTwo, size, 0.95)
 		})
 	}
 }
