@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"testing"
@@ -161,6 +162,27 @@ func TestCutBehindRoot(t *testing.T) {
 	for n := e.off(); n < int64(len(image)); n++ {
 		if _, err := openImage(image[:n:n]); !errors.Is(err, ErrDamaged) {
 			t.Errorf("cut to %#x bytes of %#x: open gives %v, want ErrDamaged", n, len(image), err)
+		}
+	}
+}
+
+// A writer takes a store that counts its frames wrongly, and trusts none of the counts.
+func TestWrongCounts(t *testing.T) {
+	for _, counted := range []int64{0, 1 << 30, math.MaxInt64} {
+		for _, logged := range []bool{false, true} {
+			f := newForge()
+			entries := make([]entry, 100)
+			for n := range entries {
+				entries[n] = f.frame(kindLZ4, int64(n), text(4096, "fine "))
+			}
+			f.leaf(entries...)
+			f.sb.frames = counted
+			if logged {
+				f.log(logBlock{gen: 4, size: f.sb.size, durable: 3, end: true, ops: []logOp{{opClear, 0, entry{place: 100}}}})
+			}
+			s, err := openDisk(diskWith(f.image()), nil, Options{Writable: true})
+			must(t, err)
+			changeStore(t, fmt.Sprintf("%d counted, with a log: %v", counted, logged), s)
 		}
 	}
 }

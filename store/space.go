@@ -21,8 +21,9 @@ func (s *Store) loadSpace() error {
 		return nil
 	}
 	// Nodes and the rest are much fewer than frames. A damaged superblock may count
-	// any number of these.
-	used := make([]extent, 0, 64+min(s.frames+s.frames/64, 1<<20))
+	// any number of these, and less than a log clears.
+	frames := max(0, min(s.frames, s.sb.end/(frameHeadLen+unit), 1<<20))
+	used := make([]extent, 0, 64+frames+frames/64)
 	used = append(used, extent{s.logNext, logBlockLen})
 	used = append(used, s.nodeLimbo...)
 	for _, off := range s.logBlocks {
