@@ -51,6 +51,7 @@ var rows = []row{
 	{"Bytes, again", "GB/s", ours("bytes-again"), ours("heap-again"), -0.9},
 	{"View, sequential", "GB/s", ours("view-seq"), theirs("move-seq"), -1},
 	{"View, sequential, two goroutines", "GB/s", ours("view-seq-two"), theirs("move-seq"), -1.7},
+	{"View, sequential, two, against two threads", "GB/s", ours("view-seq-two"), theirs("move-seq-two"), -0.9},
 	{"reading and decoding, one core", "GB/s", ours("decode"), theirs("decode"), -0.75},
 	{"View, first write of a page", "us", ours("view-write"), theirs("wp-async"), 1.2},
 	{"View, collecting 1 %", "ms", ours("view-collect"), theirs("wp-scan"), 2},

@@ -204,20 +204,36 @@ static double work_self_rand(void) { return self_fill(1); }
 static double work_stored_self_rand(void) { return store(), self_fill(1); }
 static double work_self_seq(void) { return self_fill(0); }
 
-// The toucher decodes into a fresh huge page and moves that into place.
-static double work_move_seq(void) {
-	char *m = aligned(size), *page = aligned(HUGE);
-	size_t done = 0;
+// Each thread has a part of the memory. It decodes into a fresh huge page, moves that
+// into place, and reads what it brought in.
+struct part { pthread_t thread; char *m; size_t from, end; };
+static void *move_part(void *arg) {
+	struct part *p = arg;
+	char *page = aligned(HUGE);
+	for (size_t done = p->from; done < p->end; done += HUGE) {
+		for (size_t at = 0; at < HUGE; at += frame) decode((done + at) / frame, page + at);
+		struct move a = {(uintptr_t)p->m + done, (uintptr_t)page, HUGE, 0, 0};
+		if (ioctl(uffd, MOVE, &a) < 0) fail("UFFDIO_MOVE");
+		for (size_t at = 0; at < HUGE; at += PAGE) seen = p->m[done + at];
+	}
+	return NULL;
+}
+static double move_seq(int threads) {
+	struct part parts[2];
+	size_t each = size / HUGE / threads * HUGE;
+	char *m = aligned(size);
 	watch(m, size, 0, 0, UFFDIO_REGISTER_MODE_MISSING);
 	double t = seconds();
-	for (; done + HUGE <= size; done += HUGE) {
-		for (size_t at = 0; at < HUGE; at += frame) decode((done + at) / frame, page + at);
-		struct move a = {(uintptr_t)m + done, (uintptr_t)page, HUGE, 0, 0};
-		if (ioctl(uffd, MOVE, &a) < 0) fail("UFFDIO_MOVE");
-		for (size_t at = 0; at < HUGE; at += PAGE) seen = m[done + at];
+	for (int i = 0; i < threads; i++) {
+		parts[i] = (struct part){.m = m, .from = i * each, .end = (i + 1) * each};
+		if (i > 0 && pthread_create(&parts[i].thread, NULL, move_part, &parts[i])) fail("start a thread");
 	}
-	return done / (seconds() - t) / 1e9;
+	move_part(&parts[0]);
+	for (int i = 1; i < threads; i++) pthread_join(parts[i].thread, NULL);
+	return threads * each / (seconds() - t) / 1e9;
 }
+static double work_move_seq(void) { return move_seq(1); }
+static double work_move_seq_two(void) { return move_seq(2); }
 
 static void pin(void) {
 	cpu_set_t one;
@@ -371,7 +387,7 @@ static double work_segv_1000(void) { return segv(1); }
 
 static const struct { const char *name; double (*run)(void); } works[] = {
 	{"decode", work_decode}, {"anon", work_anon}, {"self-rand", work_self_rand}, {"self-seq", work_self_seq},
-	{"move-seq", work_move_seq}, {"proc-rand", work_proc_rand}, {"pin-rand", work_pin_rand},
+	{"move-seq", work_move_seq}, {"move-seq-two", work_move_seq_two}, {"proc-rand", work_proc_rand}, {"pin-rand", work_pin_rand},
 	{"spin-rand", work_spin_rand}, {"proc-seq", work_proc_seq}, {"fill-all", work_fill_all}, {"wp-sync", work_wp_sync},
 	{"stored-self-rand", work_stored_self_rand}, {"stored-pin-rand", work_stored_pin_rand},
 	{"stored-spin-rand", work_stored_spin_rand}, {"wp-sync-pin", work_wp_sync_pin}, {"wp-async", work_wp_async}, {"wp-scan", work_wp_scan},
