@@ -47,6 +47,11 @@ type Codec interface {
 	// decodes to more gives ErrShort, other bad input ErrCorrupt; what dst holds
 	// then is undefined.
 	Decode(dst, src []byte) (int, error)
+
+	// DecodePart is Decode for who wants no more than the first need bytes, and may
+	// stop behind them: then it returns need, and what dst holds behind those and
+	// whether all of src is good is undefined.
+	DecodePart(dst, src []byte, need int) (int, error)
 }
 
 // kinds holds what the codecs differ in besides their methods, by ID.

@@ -49,5 +49,8 @@ func FuzzRoundTrip(f *testing.F) {
 			t.Fatalf("%v level %d: %d bytes, %v; want the plain bytes", c.ID(), level, n, err)
 		}
 		check()
+		for _, need := range []int{0, len(plain) / 3, len(plain) / 2, max(len(plain)-513, 0), len(plain)} {
+			checkPart(t, c, stored, plain, need)
+		}
 	})
 }

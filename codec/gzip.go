@@ -106,3 +106,5 @@ func (gzipCodec) Decode(dst, src []byte) (int, error) {
 		}
 	}
 }
+
+func (c gzipCodec) DecodePart(dst, src []byte, _ int) (int, error) { return c.Decode(dst, src) }

@@ -13,3 +13,10 @@ func (rawCodec) Encode(dst, src []byte) (int, error) {
 }
 
 func (c rawCodec) Decode(dst, src []byte) (int, error) { return c.Encode(dst, src) }
+
+func (c rawCodec) DecodePart(dst, src []byte, need int) (int, error) {
+	if need < len(dst) {
+		src = src[:min(need, len(src))]
+	}
+	return c.Decode(dst, src)
+}

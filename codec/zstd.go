@@ -108,6 +108,8 @@ func (zstdCodec) Decode(dst, src []byte) (int, error) {
 	return copy(dst, out), nil
 }
 
+func (c zstdCodec) DecodePart(dst, src []byte, _ int) (int, error) { return c.Decode(dst, src) }
+
 // zstdDecoderFromPool takes a decoder out of the pool or makes one.
 func zstdDecoderFromPool() (*zstdDecoder, error) {
 	if d, ok := zstdDecoders.Get().(*zstdDecoder); ok {

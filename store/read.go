@@ -102,16 +102,22 @@ func (s *Store) readSome(p []byte, off int64) (int, error) {
 	return s.readPart(part, n, e, in)
 }
 
-// readPart reads a piece of a frame, by way of a buffer that the cache may copy.
+// readPart reads a piece of a frame, by way of a buffer that the cache may copy. Of a
+// frame that it does not, no more is decoded than needed.
 func (s *Store) readPart(part []byte, n int64, e entry, in int) (int, error) {
 	b := getBuffer(s.frameSize)
 	defer putBuffer(b)
+	key := s.key(n, e)
+	if s.frameSize <= eagerFrame && !s.cache.again(key) {
+		if err := s.decodeBeginning(n, e, b.b, in+len(part)); err != nil {
+			return 0, err
+		}
+		return copy(part, b.b[in:]), nil
+	}
 	if err := s.decodeFrame(n, e, b.b); err != nil {
 		return 0, err
 	}
-	if key := s.key(n, e); s.frameSize > eagerFrame || s.cache.again(key) {
-		s.cache.add(key, b.b)
-	}
+	s.cache.add(key, b.b)
 	return copy(part, b.b[in:]), nil
 }
 
@@ -137,7 +143,7 @@ func (s *Store) readRun(p []byte, n int64, e entry) (int, error) {
 	}
 	for i, e := range run[:count] {
 		dst := p[i*s.frameSize : (i+1)*s.frameSize]
-		if err := s.decode(dst, raw[:e.stored()], n+int64(i), e); err != nil {
+		if err := s.decode(dst, raw[:e.stored()], n+int64(i), e, s.frameSize); err != nil {
 			return i * s.frameSize, err
 		}
 		raw = raw[e.extent().len:]
@@ -147,8 +153,13 @@ func (s *Store) readRun(p []byte, n int64, e entry) (int, error) {
 
 // decodeFrame fills dst, a whole frame, with frame n, which e names.
 func (s *Store) decodeFrame(n int64, e entry, dst []byte) error {
+	return s.decodeBeginning(n, e, dst, s.frameSize)
+}
+
+// decodeBeginning is decodeFrame, but behind the first need bytes dst may be anything.
+func (s *Store) decodeBeginning(n int64, e entry, dst []byte, need int) error {
 	if e.kind() == kindInline {
-		return s.decodePayload(dst, s.inline.data, n, s.inline.kind, s.inline.plain, int64(s.slot)*slotLen+slotHeadLen)
+		return s.decodePayload(dst, s.inline.data, n, s.inline.kind, s.inline.plain, int64(s.slot)*slotLen+slotHeadLen, need)
 	}
 	b := getBuffer(int(e.extent().len))
 	defer putBuffer(b)
@@ -156,7 +167,7 @@ func (s *Store) decodeFrame(n int64, e entry, dst []byte) error {
 	if err := s.readStored(raw, n, e); err != nil {
 		return err
 	}
-	return s.decode(dst, raw[:e.stored()], n, e)
+	return s.decode(dst, raw[:e.stored()], n, e, need)
 }
 
 // readStored reads the file from the extent of e on, which holds frame n.
@@ -173,18 +184,19 @@ func (s *Store) readStored(raw []byte, n int64, e entry) error {
 	return nil
 }
 
-// decode verifies the stored bytes of frame n and decodes them into dst.
-func (s *Store) decode(dst, stored []byte, n int64, e entry) error {
+// decode verifies the stored bytes of frame n and decodes them into dst, at least as far
+// as need.
+func (s *Store) decode(dst, stored []byte, n int64, e entry, need int) error {
 	if err := verifyFrame(stored, e, n, s.idSum); err != nil {
 		return s.blame(err, n)
 	}
-	return s.decodePayload(dst, stored[frameHeadLen:], n, e.kind(), e.plain(), e.off())
+	return s.decodePayload(dst, stored[frameHeadLen:], n, e.kind(), e.plain(), e.off(), need)
 }
 
-func (s *Store) decodePayload(dst, payload []byte, n int64, k kind, plain int, off int64) error {
-	c := decoders[k]
-	got, err := c.Decode(dst[:plain], payload)
-	if err != nil || got != plain {
+func (s *Store) decodePayload(dst, payload []byte, n int64, k kind, plain int, off int64, need int) error {
+	need = min(need, plain)
+	got, err := decoders[k].DecodePart(dst[:plain], payload, need)
+	if err != nil || got != plain && got != need {
 		detail := "payload decodes to %d bytes, want %d"
 		if err != nil {
 			return s.blame(damagef(framePart(k, n), off, "payload of %d bytes: %v", len(payload), err), n)
