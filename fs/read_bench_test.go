@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -23,8 +24,8 @@ type benchMount struct {
 	spec mountSpec
 }
 
-// benchMounts packs the file that LAZYFS_CORPUS names, or some text, to a folder in
-// memory and returns what is to be compared, the ceiling first.
+// benchMounts packs the file that LAZYFS_CORPUS names, or some text, at LAZYFS_LEVEL to
+// a folder in memory and returns what is to be compared, the ceiling first.
 func benchMounts(b *testing.B) []benchMount {
 	dir, err := os.MkdirTemp("/dev/shm", "lazyfs-bench-")
 	if err != nil {
@@ -46,7 +47,13 @@ func benchMounts(b *testing.B) []benchMount {
 		b.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := store.Pack(b.Context(), f, bytes.NewReader(plain), store.PackOptions{}); err != nil {
+	var o store.PackOptions
+	if level := os.Getenv("LAZYFS_LEVEL"); level != "" {
+		if o.Level, err = strconv.Atoi(level); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if _, err := store.Pack(b.Context(), f, bytes.NewReader(plain), o); err != nil {
 		b.Fatal(err)
 	}
 	return []benchMount{
@@ -92,22 +99,39 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// BenchmarkSequential reads the file from end to end.
+// busySeconds is how long the cores of the machine have been busy, added up (proc(5)).
+func busySeconds(b *testing.B) float64 {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var user, nice, system, idle, wait, irq, softirq int
+	if _, err := fmt.Sscanf(string(stat), "cpu %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &wait, &irq, &softirq); err != nil {
+		b.Fatal(err)
+	}
+	return float64(user+nice+system+irq+softirq) / 100
+}
+
+// BenchmarkSequential reads the file from end to end. busy-s/GB is what reading cost
+// all cores, of reader, kernel and mount.
 func BenchmarkSequential(b *testing.B) {
 	buf := make([]byte, 1<<20)
 	turns(b, func(f *os.File) map[string]float64 {
+		busy := busySeconds(b)
 		start := time.Now()
 		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
 		if err != nil {
 			b.Fatal(err)
 		}
 		cold := time.Since(start)
+		busy = busySeconds(b) - busy
 		start = time.Now()
 		for off := int64(0); off < n; off += int64(len(buf)) {
 			f.ReadAt(buf, off)
 		}
 		return map[string]float64{
 			"MB/s":      float64(n) / 1e6 / cold.Seconds(),
+			"busy-s/GB": busy / float64(n) * 1e9,
 			"warm-MB/s": float64(n) / 1e6 / time.Since(start).Seconds(),
 		}
 	})
