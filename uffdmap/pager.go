@@ -56,7 +56,7 @@ func (p *pager) succeed(held map[int32]holding) error {
 		return err
 	}
 	for _, h := range held {
-		m, err := openServed(h)
+		m, err := openServed(h, true)
 		if err != nil {
 			return err // Only for want of memory or descriptors.
 		}
@@ -124,13 +124,13 @@ func (p *pager) attach(m message) error {
 		closeAll(m.fds)
 		return nil
 	}
-	s, err := openServed(holding{*m.Spec, m.fds})
+	s, err := openServed(holding{*m.Spec, m.fds}, false)
 	if err != nil {
 		return err
 	}
-	if s.broken != nil {
+	if err := s.sound(); err != nil {
 		s.close(false)
-		return s.broken
+		return err
 	}
 	p.add(s)
 	return nil

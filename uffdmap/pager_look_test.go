@@ -35,7 +35,7 @@ func newLoneWorker(t *testing.T) (*worker, *served, *heardSource) {
 		must(t, "dup", err)
 		fds = append(fds, d)
 	}
-	m, err := openServed(holding{program.spec, fds})
+	m, err := openServed(holding{program.spec, fds}, false)
 	must(t, "open", err)
 	a, err := newAttention()
 	must(t, "make attention", err)

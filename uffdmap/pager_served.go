@@ -83,8 +83,8 @@ type served struct {
 	loading int // touches that are being answered from the source; guarded by pool.mu
 
 	source store.Source
-	store  *store.Store // the same when Writable, otherwise nil
-	broken error        // why there is no source
+	late   *lateStore // the same when Writable
+	broken error      // why there is neither
 
 	gate    sync.RWMutex // held for reading while anything is done
 	closed  bool         // set with gate held
@@ -103,10 +103,10 @@ type served struct {
 }
 
 // openServed makes a served of what the program or a dead pager handed over; it
-// owns the descriptors from then on, also on error. A source that can't be opened
-// is no error but makes the mapping broken: its absent pages are poisoned rather
-// than waited for.
-func openServed(h holding) (*served, error) {
+// owns the descriptors from then on, also on error. awaited says that somebody may
+// wait for its pages already. A source that can't be opened is no error but makes the
+// mapping broken: its absent pages are poisoned rather than waited for.
+func openServed(h holding, awaited bool) (*served, error) {
 	m := &served{spec: h.spec, fds: h.fds, memory: h.fds[fdMemory], spill: -1}
 	m.locks = newLockSet(m.wake)
 	if m.hasSpill() {
@@ -120,7 +120,7 @@ func openServed(h holding) (*served, error) {
 	m.uffd = uffd.FromFd(h.fds[fdUffd], m.Features)
 	m.table.restoreDirty()
 	m.ahead.reset(m.FrameSize, m.windowBytes())
-	source, err := m.openSource()
+	source, err := m.openSource(awaited)
 	if err != nil {
 		m.broken = err
 		source = brokenSource{m.Size, int(m.FrameSize), err}
@@ -136,7 +136,7 @@ var wrapSource = func(s store.Source) store.Source { return s }
 // openSource opens what the pages come from, which must be what the program saw.
 // It works on a copy of the descriptor, that shares the locks of the program's:
 // they are kept when this process dies.
-func (m *served) openSource() (store.Source, error) {
+func (m *served) openSource(awaited bool) (store.Source, error) {
 	f, err := duplicate(m.fds[fdSource], m.Path)
 	if err != nil {
 		return nil, err
@@ -152,16 +152,13 @@ func (m *served) openSource() (store.Source, error) {
 		}
 		return p, nil
 	}
-	s, err := store.OpenFile(f, store.Options{Writable: m.Writable})
+	if m.Writable {
+		m.late = openLate(&m.spec, f, awaited)
+		return m.late, nil
+	}
+	s, err := openAs(&m.spec, f, store.Options{})
 	if err != nil {
 		return nil, err
-	}
-	if s.Size() != m.Size || int64(s.FrameSize()) != m.FrameSize {
-		return nil, errors.Join(m.moved(s), s.Discard())
-	}
-	if m.Writable {
-		m.store = s
-		return s, nil
 	}
 	// Absent pages of another generation would not fit those in memory.
 	known := &m.table.head.generation
@@ -176,9 +173,19 @@ func (m *served) openSource() (store.Source, error) {
 // memory for it.
 var errMoved = errors.New("it changed while it was opened")
 
-func (m *served) moved(s store.Source) error {
+func (m *spec) moved(s store.Source) error {
 	return fmt.Errorf("open %s: %w: it has %d bytes in frames of %d, want %d in %d",
 		m.Path, errMoved, s.Size(), s.FrameSize(), m.Size, m.FrameSize)
+}
+
+// sound returns why there is no source, nil when there is one. A store that is being
+// opened for writing it waits for.
+func (m *served) sound() error {
+	if m.late != nil {
+		_, err := m.late.wait()
+		return err
+	}
+	return m.broken
 }
 
 // enter begins something with m, and says false when m is closed. leave ends it.
@@ -202,9 +209,9 @@ func (m *served) close(clean bool) error {
 	m.closed = true
 	var err error
 	switch {
-	case m.broken != nil:
-	case m.store != nil && (m.unclean || !clean):
-		err = m.store.Discard()
+	case m.sound() != nil:
+	case m.late != nil && (m.unclean || !clean):
+		err = m.late.store.Discard()
 	default:
 		err = m.source.Close()
 	}

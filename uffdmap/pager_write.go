@@ -43,7 +43,7 @@ func (m *served) admitWrite(n int64) {
 	m.table.dirty.set(n)
 	m.table.written.set(n)
 	m.expect.Do(func() {
-		if m.store != nil {
+		if m.late != nil {
 			go m.expectWrites()
 		}
 	})
@@ -53,7 +53,9 @@ func (m *served) admitWrite(n int64) {
 func (m *served) expectWrites() {
 	if m.enter() {
 		defer m.leave()
-		m.store.ExpectWrites() // A write-back meets its error again.
+		if s, err := m.late.wait(); err == nil {
+			s.ExpectWrites() // A write-back meets its error again.
+		}
 	}
 }
 
@@ -105,8 +107,8 @@ func (m *served) protectFrame(n int64) error {
 // sync writes all dirty frames back and commits them as one generation. When it
 // fails they are all dirty as before, and the store is as at its last commit.
 func (m *served) sync() error {
-	if m.store == nil {
-		return m.broken
+	if err := m.sound(); err != nil || m.late == nil {
+		return err
 	}
 	m.syncing.Lock()
 	defer m.syncing.Unlock()
@@ -117,7 +119,7 @@ func (m *served) sync() error {
 	groups := slices.Collect(slices.Chunk(frames, int(max(backBytes/m.FrameSize, 1))))
 	err := inParallel(groups, m.writeBack)
 	if err == nil {
-		err = m.store.Sync()
+		err = m.late.store.Sync()
 	}
 	m.unclean = err != nil
 	if err != nil {
@@ -133,7 +135,7 @@ func (m *served) sync() error {
 // writeBack gives frames to the store. Whoever writes to them from then on faults
 // and makes them dirty again.
 func (m *served) writeBack(buf []byte, frames []int64) error {
-	w := m.store.NewFrameWriter()
+	w := m.late.store.NewFrameWriter()
 	defer w.Close()
 	for _, n := range frames {
 		p, err := m.takeFrame(buf, n)
