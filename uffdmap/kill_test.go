@@ -39,15 +39,21 @@ func killedBody(args []string) error {
 		return err
 	}
 	stop := collect()
-	slowest, err := readAndWrite(m, data, time.Now().Add(d))
+	end := time.Now().Add(d)
+	var probes slowestTouches
+	var failed error
+	var probing sync.WaitGroup
+	probing.Go(func() { probes, failed = probeTouches(m, end) })
+	slowest, err := readAndWrite(m, data, end)
+	probing.Wait()
 	stop()
-	if err != nil {
+	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
 	if !bytes.Equal(m.Bytes(), data) {
 		return errors.New("memory differs from what was written")
 	}
-	fmt.Printf("the slowest touch %v, %+v\n", slowest, m.Stats())
+	fmt.Printf("the slowest touch %v, of a goroutine %v, %+v\n", probes, slowest, m.Stats())
 	if err := os.WriteFile(args[1], data, 0o600); err != nil {
 		return err
 	}
