@@ -22,16 +22,19 @@ func (s *Store) loadSpace() error {
 	}
 	// Nodes and the rest are much fewer than frames. A damaged superblock may count
 	// any number of these, and less than a log clears.
-	frames := max(0, min(s.frames, s.sb.end/(frameHeadLen+unit), 1<<20))
-	used := make([]extent, 0, 64+frames+frames/64)
+	expected := max(0, min(s.frames, s.sb.end/(frameHeadLen+unit), 1<<20))
+	used := make([]extent, 0, 64+expected+expected/64)
 	used = append(used, extent{s.logNext, logBlockLen})
 	used = append(used, s.nodeLimbo...)
 	for _, off := range s.logBlocks {
 		used = append(used, extent{off, logBlockLen})
 	}
+	frames, stored := int64(0), int64(0)
 	err := s.idx.scan(0, maxFrameNumber+1, func(_ int64, e entry) bool {
 		if e.onDisk() {
 			used = append(used, e.extent())
+			frames++
+			stored += e.extent().len
 		}
 		return true
 	})
@@ -49,7 +52,7 @@ func (s *Store) loadSpace() error {
 	if err != nil {
 		return withPath(err, s.Path())
 	}
-	s.space = space
+	s.space, s.frames, s.stored = space, frames, stored
 	s.blocks = blockMap{end: space.end()}
 	space.holes(blockLen, func(e extent) bool {
 		s.blocks.punch(e) // An earlier writer may have done so.
