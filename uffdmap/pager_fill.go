@@ -44,6 +44,7 @@ func (m *served) fillAhead(w *worker, s *stream) {
 		return
 	}
 	defer m.ahead.leave(s)
+	defer w.pool.cores.stay()()
 	for begin := time.Now(); w.pool.queued.Load() == 0 && time.Since(begin) < maxAheadTime; {
 		next, end, more := m.ahead.take(s)
 		if next == end {

@@ -18,8 +18,9 @@ import (
 type pool struct {
 	p         *pager
 	attention *attention
-	help      int // eventfd: there is something in the queue for an idle worker
-	share     int // workers that may load for one mapping
+	help      int     // eventfd: there is something in the queue for an idle worker
+	share     int     // workers that may load for one mapping
+	cores     coreSet // of those that fill ahead
 
 	mu       sync.Mutex // guards what follows
 	workers  []*worker
