@@ -27,6 +27,32 @@ func checkHostile(t testing.TB, c codec.Codec, input []byte, plainLen int) {
 	case err != nil && n != 0:
 		t.Fatalf("%v: decode: %d bytes and %v", c.ID(), n, err)
 	}
+	checkHostilePart(t, c, input, dst[:n], plainLen, plainLen/4)
+}
+
+// checkHostilePart decodes the beginning of such input, of which all is whole, or
+// nothing where that is not good: the answer is as Decode gives it, or need bytes that
+// have nothing of what dst held before.
+func checkHostilePart(t testing.TB, c codec.Codec, input, whole []byte, plainLen, need int) {
+	t.Helper()
+	var first []byte
+	for _, before := range []byte{0x5A, 0xC3} {
+		dst, check := guarded(t, plainLen)
+		for i := range dst {
+			dst[i] = before
+		}
+		n, err := c.DecodePart(dst, input, need)
+		check()
+		switch {
+		case n < 0 || n > plainLen || err != nil && n != 0:
+			t.Fatalf("%v: decode %d of %d bytes: %d, %v", c.ID(), need, plainLen, n, err)
+		case err == nil && len(whole) > 0 && (n != min(need, len(whole)) && n != len(whole) || !bytes.Equal(dst[:n], whole[:n])):
+			t.Fatalf("%v: decode %d of %d bytes: %d, not as all %d", c.ID(), need, plainLen, n, len(whole))
+		case first != nil && !bytes.Equal(dst[:n], first):
+			t.Fatalf("%v: decode %d of %d bytes: %d, not the same again", c.ID(), need, plainLen, n)
+		}
+		first = dst[:n]
+	}
 }
 
 // A frame cut anywhere, or with any one bit flipped, never panics and never
