@@ -11,8 +11,9 @@ import (
 // A keeper sees to it that a pager has a standby, which holds all that the pager
 // does.
 type keeper struct {
-	p     *pager
-	tells chan tell
+	p        *pager
+	tells    chan tell
+	patience time.Duration // bounds the wait for a standby's answer
 }
 
 // A tell is a message for the standby. done is closed when the standby, or its
@@ -29,11 +30,17 @@ type heir struct {
 	answers chan message // closed when it has ended
 }
 
-// standbyPatience bounds the wait for a standby's answer. One that is stopped is
-// of no use and is replaced; one that is merely slow must not be.
+// standbyPatience is how long a standby's answer is waited for at first. One that is
+// stopped is of no use and is replaced; one that is merely slow must not be. So its
+// successor gets twice the time, up to maxPatience: on a machine that is so busy that
+// none begins in time, another would only make it busier.
 var standbyPatience = 30 * time.Second
 
-func newKeeper(p *pager) *keeper { return &keeper{p: p, tells: make(chan tell)} }
+const maxPatience = 5 * time.Minute
+
+func newKeeper(p *pager) *keeper {
+	return &keeper{p: p, tells: make(chan tell), patience: standbyPatience}
+}
 
 // tell returns when the standby knows m, of whose mapping only the number is
 // needed: the standby gets what the pager serves.
@@ -125,8 +132,10 @@ func (h *heir) end() {
 // everything.
 func (k *keeper) keep(h *heir, open []tell) (left []tell, lived bool) {
 	if !k.introduce(h) {
+		k.patience = min(2*k.patience, maxPatience)
 		return open, false
 	}
+	k.patience = standbyPatience
 	for _, t := range open {
 		if !k.pass(h, t.m) {
 			return open, true
@@ -189,7 +198,7 @@ func (k *keeper) pass(h *heir, m message) bool {
 	select {
 	case _, ok := <-h.answers:
 		return ok
-	case <-time.After(standbyPatience):
+	case <-time.After(k.patience):
 		return false
 	}
 }
