@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	// The race detector makes every helper sleep a second before it ends.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	if stuck := os.Getenv(stuckEnv); stuck != "" {
-		wrapSource = func(s store.Source) store.Source { return stuckSource{s, stuck} }
+		wrapSource = func(s store.Source) store.Source { return &stuckSource{Source: s, folder: stuck} }
 	}
 	if failing := os.Getenv(failingEnv); failing != "" {
 		wrapSource = func(s store.Source) store.Source { return failingSource{s, failing} }

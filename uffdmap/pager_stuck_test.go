@@ -17,20 +17,26 @@ import (
 )
 
 // stuckEnv names a folder: pagers read frames of odd number only once the folder
-// has a file with that number for a name.
+// has a file with that number for a name. A worker more than may wait for frames of
+// one mapping gets an error, which ends the program that touches the frame.
 const stuckEnv = "LAZYFS_TEST_STUCK"
 
 type stuckSource struct {
 	store.Source
-	folder string
+	folder  string
+	waiting atomic.Int32
 }
 
-func (s stuckSource) ReadFrame(n int64, dst []byte) (bool, error) {
+func (s *stuckSource) ReadFrame(n int64, dst []byte) (bool, error) {
 	arrived := func() bool {
 		_, err := os.Stat(filepath.Join(s.folder, strconv.FormatInt(n, 10)))
 		return err == nil
 	}
 	if n%2 == 1 {
+		defer s.waiting.Add(-1)
+		if int(s.waiting.Add(1)) > minWorkers()-2 {
+			return false, errors.New("too many workers wait for frames of one mapping")
+		}
 		if err := await(fmt.Sprintf("frame %d", n), arrived); err != nil {
 			return false, err
 		}
