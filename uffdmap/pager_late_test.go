@@ -42,11 +42,13 @@ func TestLateStore(t *testing.T) {
 	if done, _, err := l.ReadFrames(5, buf); err == nil {
 		t.Errorf("%d frames are read from a closed store", done)
 	}
-	read := make(chan error)
+	begun, read := make(chan struct{}), make(chan error)
 	go func() {
+		close(begun)
 		_, err := l.ReadFrame(7, buf[:size])
 		read <- err
 	}()
+	<-begun
 	openNow(t, l)
 	if err := <-read; err != nil || !bytes.Equal(buf[:size], data[7*size:8*size]) {
 		t.Errorf("frame is wrong, or %v", err)
