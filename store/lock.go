@@ -31,6 +31,13 @@ func lockWriter(f *os.File) error {
 	return lockError("flock", err)
 }
 
+// unlockWriter gives the writer's lock of f up, whoever has a copy of the descriptor.
+// Closing f leaves it to a child that this process has just made: until that begins its
+// program it has copies of all descriptors.
+func unlockWriter(f *os.File) error {
+	return os.NewSyscallError("flock", unix.Flock(int(f.Fd()), unix.LOCK_UN))
+}
+
 // lockError makes the kernel's ways to say that there are no locks one.
 func lockError(call string, err error) error {
 	switch {
@@ -77,7 +84,8 @@ func describeProcess(pid int) string {
 }
 
 // pin shows all processes that f reads generation gen, until unpin or until the
-// last descriptor of f's open file description is closed, be it by SIGKILL.
+// last descriptor of f's open file description is closed, be it by SIGKILL. A child
+// that was just made keeps it as it would keep the writer's lock.
 // Pins of one description don't add up: it has its own for each Store. gen is
 // at most maxGeneration.
 func pin(f *os.File, gen uint64) error { return setPin(f, gen, unix.F_RDLCK) }

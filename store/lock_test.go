@@ -240,6 +240,53 @@ func TestPinsInOneProcess(t *testing.T) {
 	wantOldest(t, writer, 100, 0, false)
 }
 
+// A store that was closed, or that can't be opened, is neither locked nor pinned any
+// more though somebody has a copy of its descriptor, as a child has between fork and
+// exec; the lock of a shared one stays.
+func TestCopiedDescriptor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	s, err := Create(path, CreateOptions{})
+	must(t, err)
+	mustWrite(t, s, noise(10_000, 1), 0)
+	copied := func(f *os.File) {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(fd) })
+	}
+	copied(s.f)
+	must(t, s.Close())
+	for _, end := range []func(*Store) error{(*Store).Close, (*Store).Discard} {
+		s, err = Open(path, Options{Writable: true})
+		must(t, err)
+		copied(s.f)
+		must(t, end(s))
+	}
+
+	r, err := Open(path, Options{})
+	must(t, err)
+	copied(r.f)
+	gen := r.Generation()
+	f := lockFile(t, path)
+	wantOldest(t, f, gen+1, gen, true)
+	must(t, r.Close())
+	wantOldest(t, f, gen+1, 0, false)
+
+	bad := lockFile(t, filepath.Join(t.TempDir(), "bad.lazy"))
+	copied(bad)
+	if _, err := OpenFile(bad, Options{Writable: true}); err == nil {
+		t.Fatal("an empty file is opened as a store")
+	}
+	must(t, lockWriter(lockFile(t, bad.Name())))
+
+	copied(f)
+	s, err = OpenFile(f, Options{Writable: true, Shared: true})
+	must(t, err)
+	must(t, s.Close())
+	if _, err = Open(path, Options{Writable: true}); !errors.Is(err, ErrLocked) {
+		t.Errorf("open beside a shared lock: %v, want ErrLocked", err)
+	}
+}
+
 // Where another program locks bytes that stand for generations, the answers
 // stay on the safe side: the oldest generation counts as in use, a reader is
 // turned away, and nothing loops.

@@ -17,6 +17,11 @@ type Options struct {
 	// Writable takes the writer's lock and allows changes.
 	Writable bool
 
+	// Shared says that the writer's lock, which belongs to the open file description,
+	// is others', too, and stays when the store is closed: they have copies of the
+	// descriptor. Otherwise nobody keeps it, whoever has a copy.
+	Shared bool
+
 	// Codec compresses the frames written from now on, at Level, whose zero is
 	// the codec's default. A zero Codec means what the store was created with.
 	Codec codec.ID
@@ -75,13 +80,17 @@ func openFile(f *os.File, o Options) (*Store, error) {
 			return nil, err
 		}
 	}
-	return openDisk(fileDisk{f}, f, o)
+	s, err := openDisk(fileDisk{f}, f, o)
+	if err != nil && o.Writable && !o.Shared {
+		unlockWriter(f)
+	}
+	return s, err
 }
 
 // openDisk opens the store on d. f is the file to lock, nil when d is not a file.
 func openDisk(d disk, f *os.File, o Options) (*Store, error) {
 	s := newStore(d, f)
-	s.writable = o.Writable
+	s.writable, s.shared = o.Writable, o.Shared
 	s.cache = o.Cache
 	s.dirtyLimit = o.DirtyBytes
 	commits, err := s.readState(o.Expect)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"lazyfs/codec"
 )
 
@@ -73,7 +71,7 @@ type salvage struct {
 func (r *salvage) runLocked(dst, src *os.File) (Info, error) {
 	switch err := lockWriter(src); {
 	case err == nil:
-		defer unix.Flock(int(src.Fd()), unix.LOCK_UN)
+		defer unlockWriter(src)
 	case !errors.Is(err, errNoLocks):
 		return Info{}, err
 	}

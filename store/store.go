@@ -16,8 +16,6 @@ import (
 	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"lazyfs/codec"
 )
 
@@ -48,6 +46,7 @@ type Store struct {
 	number   uint64   // among the open stores of this process
 	writable bool
 	borrowed bool   // f stays the caller's
+	shared   bool   // so does the writer's lock
 	pinned   uint64 // generation that a reader pins, 0 when none
 
 	frameSize  int
@@ -184,10 +183,22 @@ func (s *Store) Discard() error {
 	if s.f == nil {
 		return nil
 	}
+	err := s.unlock()
 	if s.borrowed {
-		return os.NewSyscallError("flock", unix.Flock(int(s.f.Fd()), unix.LOCK_UN))
+		return err
 	}
-	return s.f.Close() // Gives up the locks, too.
+	return s.f.Close() // Gives up all locks that are left.
+}
+
+// unlock gives up the locks of s.f that are not others', too.
+func (s *Store) unlock() error {
+	switch {
+	case s.writable && !s.shared:
+		return unlockWriter(s.f)
+	case s.pinned > 0:
+		return unpin(s.f, s.pinned)
+	}
+	return nil
 }
 
 // end closes s to all but who is at work, and waits for the flusher. It returns false

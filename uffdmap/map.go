@@ -280,7 +280,13 @@ func (m *Mapping) Close() error {
 	if m.Writable {
 		err = m.client.call(message{Verb: verbSync, ID: m.ID})
 	}
-	err = errors.Join(err, m.client.call(message{Verb: verbDetach, ID: m.ID}))
+	detach := m.client.call(message{Verb: verbDetach, ID: m.ID})
+	if detach == nil && m.Writable {
+		// Nobody writes to it any more, though the standby, or a child that the program
+		// has just made, may have a copy of the descriptor still.
+		unix.Flock(m.fds[fdSource], unix.LOCK_UN)
+	}
+	err = errors.Join(err, detach)
 	m.client.remove(m)
 	m.free()
 	if err = errors.Join(err, releaseClient(m.client)); err != nil {

@@ -161,6 +161,9 @@ func TestMapLocks(t *testing.T) {
 	r := mustMap(t, path, Options{})
 	m.Bytes()[0]++
 	want := m.Bytes()[0] - 1
+	copied, err := duplicate(m.fds[fdSource], path) // As a child has between fork and exec.
+	must(t, "dup", err)
+	defer copied.Close()
 	if err := m.Close(); err != nil {
 		t.Error(err)
 	}

@@ -98,7 +98,7 @@ func lockStore(fd int, path string) error {
 	if err != nil {
 		return err
 	}
-	s, err := store.OpenFile(f, store.Options{Writable: true})
+	s, err := store.OpenFile(f, store.Options{Writable: true, Shared: true})
 	if err != nil {
 		return err // It names the holder.
 	}

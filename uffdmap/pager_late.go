@@ -35,7 +35,7 @@ func openLate(m *spec, f *os.File, early bool) *lateStore {
 		}
 	}
 	go func() {
-		l.store, l.err = openAs(m, f, store.Options{Writable: true})
+		l.store, l.err = openAs(m, f, store.Options{Writable: true, Shared: true})
 		close(l.opened)
 		if l.early != nil {
 			l.early.Close()
