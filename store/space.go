@@ -252,12 +252,11 @@ func (s *Store) unpunched() int64 {
 // blocks, as far as is known; or all of them, those that earlier writers left
 // included.
 func (s *Store) punchGaps(all bool, least int64) {
-	if all {
-		s.blocks.punched = spanSet{}
-	}
 	left := s.unpunched()
 	s.space.longest(blockLen, func(e extent) bool {
-		if !all && left <= least {
+		if all {
+			s.blocks.punched.remove(span{e.blocks().off, e.blocks().end()})
+		} else if left <= least {
 			return false
 		}
 		whole, news := s.blocks.punch(e)
