@@ -71,6 +71,8 @@ func (c zstdCodec) encoder() (*zstdEncoder, error) {
 		zstd.WithZeroFrames(true),    // no plain bytes are a frame too
 		zstd.WithWindowSize(zstdWindow),
 		zstd.WithLowerEncoderMem(true),
+		// Numbers and the like have few matches, but bytes that are rarer than others.
+		zstd.WithAllLitEntropyCompression(true),
 	)
 	if err != nil {
 		return nil, err
