@@ -37,7 +37,7 @@ type mountSpec struct {
 	FrameSize   int
 	SyncAfter   time.Duration
 	Descriptors uint64 // that the daemon may have; zero: as many as the test
-	Ceiling     bool   // serve the bytes of the file Source, uncompressed
+	Ceiling     bool   // serve what Source holds uncompressed
 
 	// GetXAttrAt is what getxattrat(2) fails with in the daemon, as it does on an
 	// older kernel (ENOSYS) or in a sandbox (EPERM). Zero: nothing.

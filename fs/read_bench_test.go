@@ -18,7 +18,7 @@ import (
 	"lazyfs/store"
 )
 
-// A benchMount is a way to show the same file: from a store, or from memory.
+// A benchMount is a way to show the same files: from stores, or from memory.
 type benchMount struct {
 	name string
 	spec mountSpec
@@ -27,13 +27,10 @@ type benchMount struct {
 // benchMounts packs the file that LAZYFS_CORPUS names, or some text, at LAZYFS_LEVEL to
 // a folder in memory and returns what is to be compared, the ceiling first.
 func benchMounts(b *testing.B) []benchMount {
-	dir, err := os.MkdirTemp("/dev/shm", "lazyfs-bench-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { os.RemoveAll(dir) })
+	dir := memoryFolder(b)
 	plain := text(1, 256<<20)
 	if name := os.Getenv("LAZYFS_CORPUS"); name != "" {
+		var err error
 		if plain, err = os.ReadFile(name); err != nil {
 			b.Fatal(err)
 		}
@@ -62,26 +59,42 @@ func benchMounts(b *testing.B) []benchMount {
 	}
 }
 
+// memoryFolder is a folder in memory.
+func memoryFolder(b *testing.B) string {
+	dir, err := os.MkdirTemp("/dev/shm", "lazyfs-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// fileTurns is turns for what is done with the file of benchMounts.
+func fileTurns(b *testing.B, do func(f *os.File) map[string]float64) {
+	turns(b, benchMounts(b), func(d *daemon) map[string]float64 {
+		f, err := os.Open(d.path("bench"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer f.Close()
+		return do(f)
+	})
+}
+
 // turns runs do once a round on a mount of each kind that has nothing cached, in
 // turns, and reports the medians of what it returns by unit, and how many times the
 // ceiling's value lazyfs's is.
-func turns(b *testing.B, do func(f *os.File) map[string]float64) {
-	mounts := benchMounts(b)
+func turns(b *testing.B, mounts []benchMount, do func(d *daemon) map[string]float64) {
 	values := map[string]map[string][]float64{}
 	for b.Loop() {
 		for _, m := range mounts {
 			d := start(b, m.spec)
-			f, err := os.Open(d.path("bench"))
-			if err != nil {
-				b.Fatal(err)
-			}
-			for unit, v := range do(f) {
+			for unit, v := range do(d) {
 				if values[unit] == nil {
 					values[unit] = map[string][]float64{}
 				}
 				values[unit][m.name] = append(values[unit][m.name], v)
 			}
-			f.Close()
 			d.umount()
 		}
 	}
@@ -116,7 +129,7 @@ func busySeconds(b *testing.B) float64 {
 // all cores, of reader, kernel and mount.
 func BenchmarkSequential(b *testing.B) {
 	buf := make([]byte, 1<<20)
-	turns(b, func(f *os.File) map[string]float64 {
+	fileTurns(b, func(f *os.File) map[string]float64 {
 		busy := busySeconds(b)
 		start := time.Now()
 		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
@@ -141,7 +154,7 @@ func BenchmarkSequential(b *testing.B) {
 func BenchmarkRandom(b *testing.B) {
 	for _, jobs := range []int{1, 4} {
 		b.Run(fmt.Sprintf("jobs=%d", jobs), func(b *testing.B) {
-			turns(b, func(f *os.File) map[string]float64 {
+			fileTurns(b, func(f *os.File) map[string]float64 {
 				unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM)
 				return touches(b, f, jobs, func(buf []byte, page int64) error {
 					_, err := f.ReadAt(buf, page<<12)
@@ -154,7 +167,7 @@ func BenchmarkRandom(b *testing.B) {
 
 // BenchmarkMapped touches pages of a mapping at random.
 func BenchmarkMapped(b *testing.B) {
-	turns(b, func(f *os.File) map[string]float64 {
+	fileTurns(b, func(f *os.File) map[string]float64 {
 		fi, err := f.Stat()
 		if err != nil {
 			b.Fatal(err)
