@@ -176,7 +176,7 @@ func (c *compactor) round() (bool, error) {
 		return false, err
 	}
 	before := c.layout()
-	if before.tight() {
+	if before.tight() && !c.logged() {
 		return false, nil
 	}
 	if err := c.fill(before.goal); err != nil {
@@ -198,6 +198,14 @@ func (c *compactor) round() (bool, error) {
 	}
 	c.lowest, c.idle = maxFileSize, 0
 	return c.openWindow(now)
+}
+
+// logged reports whether the store has a log. Closing it would write a checkpoint, which
+// is better done here: behind what lies at the end that makes the file longer again.
+func (c *compactor) logged() bool {
+	c.s.mu.RLock()
+	defer c.s.mu.RUnlock()
+	return len(c.s.logBlocks) > 0
 }
 
 // alive returns why the compaction has to stop, nil when it needn't.
