@@ -34,6 +34,8 @@ const (
 	// most that the file grows by while it is compacted.
 	minWindow   = 1 << 20
 	windowShare = 64
+	// maxSweeps bounds how often the file is gone through for windows.
+	maxSweeps = 16
 	// maxTail bounds the frames that are planned for at a time, 40 MiB of memory.
 	maxTail = 1 << 20
 )
@@ -69,6 +71,7 @@ type compactor struct {
 	recode bool  // frames are compressed again
 	poor   bool  // the disk is nearly full
 	swept  int64 // up to this offset no stretch is left with much free space
+	sweeps int   // how often swept was 0 again
 	free   int64 // bytes that were free when swept was 0
 	lowest int64 // the lowest end since a window was opened
 	idle   int   // rounds since the end was lowered

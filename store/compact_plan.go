@@ -148,8 +148,11 @@ func (f *filler) pick(room int64, large bool) int {
 // next round takes them back. It reports whether there was such a stretch.
 func (c *compactor) openWindow(l layout) (bool, error) {
 	w, ok := c.nextWindow(l)
-	if !ok && l.free < c.free/4*3 { // Once more, as long as that brings something.
+	// Once more, as long as that brings something, or when the last windows left more
+	// free than there was: what moved behind the end was not all taken back.
+	if !ok && c.sweeps < maxSweeps && (l.free < c.free/4*3 || l.free > c.free) {
 		c.swept, c.free = 0, l.free
+		c.sweeps++
 		w, ok = c.nextWindow(l)
 	}
 	if !ok {
