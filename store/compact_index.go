@@ -3,7 +3,7 @@ package store
 // maxNodeMoves bounds the index nodes that one checkpoint moves, 16 MiB.
 const maxNodeMoves = 1024
 
-// moveNodes moves index nodes that lie behind goal into gaps below it, some at a
+// moveNodes moves index nodes that lie behind goal into the lowest gaps, some at a
 // time, as long as that makes them fewer.
 func (c *compactor) moveNodes(goal int64) error {
 	left, err := c.checkpoint(goal)
@@ -20,7 +20,7 @@ func (c *compactor) moveNodes(goal int64) error {
 }
 
 // checkpoint commits by a checkpoint. It moves index nodes that lie behind goal,
-// or in the window to be emptied, into gaps below goal, and returns how many such
+// or in the window to be emptied, into the lowest gaps, and returns how many such
 // were too many for once. On a full disk, or when goal is 0, nodes go behind the
 // end, where room is reserved.
 func (c *compactor) checkpoint(goal int64) (left int, err error) {
@@ -60,14 +60,11 @@ func (c *compactor) writeNodes(goal int64) (left int, err error) {
 	}
 	c.aimed = 0
 	err = s.idx.flush(func(n *node, payload []byte) (entry, error) {
-		c.aim(frameHeadLen+int64(len(payload)), goal)
+		c.aim(frameHeadLen+int64(len(payload)), goal > 0)
 		return s.writeNode(n, payload)
 	}, s.dropNode)
 	c.aimed = 0
-	if goal > 0 {
-		goal = maxFileSize // For the log, the lowest gap wherever it is.
-	}
-	c.aim(logBlockLen, goal)
+	c.aim(logBlockLen, goal > 0)
 	c.window = extent{}
 	return left, err
 }
@@ -118,22 +115,22 @@ func (x *index) touch(frame int64, level int) error {
 	return nil
 }
 
-// aim makes the next allocation, of n bytes, take the first gap below goal that
-// holds it, outside the window and behind those that it passed over before; the
-// end of the file when goal is 0.
-func (c *compactor) aim(n, goal int64) {
+// aim makes the next allocation, of n bytes, take the lowest gap that holds it, outside
+// the window and behind those that it passed over before: also above the goal, since
+// what lies at the end keeps the file long. Without inGaps it takes the end of the file.
+func (c *compactor) aim(n int64, inGaps bool) {
 	space := c.s.space
-	if goal == 0 {
+	if !inGaps {
 		space.next, space.grown = space.top, space.top
 		return
 	}
 	space.gaps.byEnd.Ascend(c.aimed+1, func(end, off int64) bool {
 		inWindow := off < c.window.end() && c.window.off < end
-		if off+n <= goal && end-off >= n && !inWindow {
+		if end-off >= n && !inWindow {
 			space.next = off
 			return false
 		}
 		c.aimed = end
-		return off < goal
+		return true
 	})
 }
