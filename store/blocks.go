@@ -56,13 +56,10 @@ func (m *blockMap) cut(off int64) {
 	m.end = min(m.end, off)
 }
 
-// takeWritten takes n bytes of free space and fills them with zeros where they
-// lack written blocks, and more behind them as far as ahead goes. zeroed says that
-// all n must be filled; otherwise those at the end of the file need not be, since
-// they are to be written at once, into room that is reserved. An error says that
-// n bytes were taken, but may lack blocks. The caller holds mu.
-func (s *Store) takeWritten(n int64, zeroed bool) (off int64, err error) {
-	end := s.space.end()
+// take takes n bytes of free space for what is written there at once, and fills what
+// follows with zeros as far as ahead goes. Where the disk turns out to have no blocks
+// for a gap, putAgain has others. The caller holds mu.
+func (s *Store) take(n int64) int64 {
 	e, found := extent{}, false
 	if s.tight {
 		e, found = s.takeRun(n)
@@ -70,13 +67,41 @@ func (s *Store) takeWritten(n int64, zeroed bool) (off int64, err error) {
 	if !found {
 		e = extent{s.space.alloc(n), n}
 	}
-	err = s.fill(e, zeroed || e.off < end)
+	if off, found := s.blocks.lacking(e); found {
+		to := s.aheadOf(off, e)
+		_ = s.fill(e.end(), to) // For later commits, which may do without.
+		s.ahead = max(0, s.ahead-(max(to, e.end())-off))
+	}
+	s.blocks.wrote(e)
+	return e.off
+}
+
+// takeReserved takes n bytes that have blocks, or lie at the end of the file, where room
+// is reserved. The caller holds mu.
+func (s *Store) takeReserved(n int64) extent {
+	e, found := s.takeRun(n)
+	if !found {
+		e = extent{s.space.grow(n), n}
+	}
+	return e
+}
+
+// takeWritten takes n bytes of free space and fills them with zeros where they
+// lack written blocks, and more behind them as far as ahead goes. An error says that
+// n bytes were taken, but may lack blocks. The caller holds mu.
+func (s *Store) takeWritten(n int64) (off int64, err error) {
+	e, found := extent{}, false
+	if s.tight {
+		e, found = s.takeRun(n)
+	}
+	if !found {
+		e = extent{s.space.alloc(n), n}
+	}
+	err = s.fillAll(e)
 	if isNoSpace(err) { // A punched gap, or new blocks at the end.
 		s.space.free(e)
-		if e, found = s.takeRun(n); !found {
-			e = extent{s.space.grow(n), n}
-		}
-		err = s.fill(e, zeroed)
+		e = s.takeReserved(n)
+		err = s.fillAll(e)
 	}
 	s.blocks.wrote(e)
 	if isNoSpace(err) {
@@ -85,16 +110,27 @@ func (s *Store) takeWritten(n int64, zeroed bool) (off int64, err error) {
 	return e.off, err
 }
 
-// fill is takeWritten for the space e, which is taken.
-func (s *Store) fill(e extent, all bool) error {
-	from, found := s.blocks.lacking(e)
+// fillAll is takeWritten for the space e, which is taken.
+func (s *Store) fillAll(e extent) error {
+	off, found := s.blocks.lacking(e)
 	if !found {
 		return nil
 	}
-	to := min(from+s.ahead, e.end()+s.space.room(e.end()))
-	if all {
-		to = max(to, e.end())
+	to := max(s.aheadOf(off, e), e.end())
+	err := s.fill(off, to)
+	if err == nil {
+		s.ahead = max(0, s.ahead-(to-off))
 	}
+	return err
+}
+
+// aheadOf is how far zeros may go when e, which is taken, lacks blocks from off on.
+func (s *Store) aheadOf(off int64, e extent) int64 {
+	return min(off+s.ahead, e.end()+s.space.room(e.end()))
+}
+
+// fill writes zeros.
+func (s *Store) fill(from, to int64) error {
 	for off := from; off < to; {
 		n := min(to-off, int64(len(blank)))
 		if _, err := s.d.WriteAt(blank[:n], off); err != nil {
@@ -103,7 +139,6 @@ func (s *Store) fill(e extent, all bool) error {
 		off += n
 	}
 	if from < to {
-		s.ahead = max(0, s.ahead-(to-from))
 		s.blocks.wrote(extent{from, to - from})
 	}
 	return nil

@@ -46,7 +46,7 @@ func (s *Store) writeIndex(size int64) (*superblock, bool, error) {
 	sb.frames, sb.stored, sb.end = s.frames, s.stored, end
 	sb.inline, sb.inlineKind, sb.inlinePlain = s.inline.data, s.inline.kind, s.inline.plain
 	// What is cut on a full disk can be committed: the log's next block is there.
-	sb.logOff, err = s.takeWritten(logBlockLen, true)
+	sb.logOff, err = s.takeWritten(logBlockLen)
 	sb.logSeed = newSeed()
 	return &sb, err == nil, nil
 }
@@ -57,13 +57,14 @@ func (s *Store) writeNode(n *node, payload []byte) (entry, error) {
 	copy(b[frameHeadLen:], payload)
 	k := kindNode + kind(n.level)
 	sum := putFrameHead(b[:frameHeadLen+len(payload)], s.idSum, k, n.first, s.gen+1)
-	e := newEntry(s.take(int64(len(b))), len(payload), k, len(payload), sum)
+	off := s.take(int64(len(b)))
 	s.unsynced = true
-	if _, err := s.d.WriteAt(b, e.off()); err != nil {
-		s.lost(e.extent(), err)
-		return entry{}, err
+	if _, err := s.d.WriteAt(b, off); err != nil {
+		if off, err = s.putAgain(b, off, err); err != nil {
+			return entry{}, err
+		}
 	}
-	return e, nil
+	return newEntry(off, len(payload), k, len(payload), sum), nil
 }
 
 // dropNode gives up the old form of an index node, which the superblock on disk

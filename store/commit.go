@@ -203,7 +203,7 @@ const maxLogRun = 8 * logBlockLen
 func (s *Store) logPlace() int64 {
 	if s.logRun.len == 0 {
 		run := max(min(s.stored/64, s.ahead, maxLogRun)&^(logBlockLen-1), logBlockLen)
-		off, err := s.takeWritten(run, true)
+		off, err := s.takeWritten(run)
 		s.logRun, s.logReserved = extent{off, run}, err == nil
 		s.short = s.short || err != nil
 	}

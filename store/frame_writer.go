@@ -21,6 +21,7 @@ type FrameWriter struct {
 	buf    *buffer
 	used   int // bytes of buf
 	frames []gathered
+	booked int // of them, that room is booked for
 }
 
 // A gathered frame lies compressed in a FrameWriter's buffer, behind the one before.
@@ -29,6 +30,7 @@ type gathered struct {
 	kind   kind
 	plain  int    // bytes
 	stored []byte // room for the header and the payload; none of kindZero
+	off    int64  // where they go in the file
 	entry  entry
 }
 
@@ -62,13 +64,16 @@ func (w *FrameWriter) Add(n int64, p []byte) error {
 			return err
 		}
 	}
-	waits, err := w.keep(n, p)
-	if waits || err != nil {
-		return err
+	if len(p) > w.s.frameSize {
+		return fmt.Errorf("write frame %d with %d bytes, want at most %d", n, len(p), w.s.frameSize)
+	}
+	if n == 0 {
+		if waits, err := w.keep(p); waits || err != nil {
+			return err
+		}
 	}
 	stored, k, err := w.s.compress(w.buf.b[w.used:w.used+w.s.encodeRoom()], p)
 	if err != nil {
-		w.s.unbook(1)
 		return fmt.Errorf("compress frame %d: %w", n, err)
 	}
 	end := w.used + int(roundUp(int64(len(stored)), unit))
@@ -78,10 +83,14 @@ func (w *FrameWriter) Add(n int64, p []byte) error {
 	return nil
 }
 
-func (w *FrameWriter) keep(n int64, p []byte) (bool, error) {
-	w.s.gate.RLock()
-	defer w.s.gate.RUnlock()
-	return w.s.keepFrame(n, p)
+// keep lets p wait in memory as frame 0 where it should.
+func (w *FrameWriter) keep(p []byte) (waits bool, err error) {
+	s := w.s
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keepFrame(0, p)
 }
 
 // Flush writes what was added. After an error it is not known which of the
@@ -96,35 +105,58 @@ func (w *FrameWriter) Flush() error {
 	if err := w.place(); err != nil {
 		return err
 	}
-	return w.settle(w.write())
+	err := w.write()
+	if isNoSpace(err) {
+		err = w.writeEach()
+	}
+	return w.settle(err)
 }
 
 // place finds free space for the frames, most often one behind the other. The
 // caller holds gate.
 func (w *FrameWriter) place() error {
-	s := w.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, f := range w.frames {
-		if err := s.checkWholeFrame(f.number, f.plain); err != nil {
-			return err
-		}
-	}
-	if err := s.loadSpace(); err != nil {
+	gen, err := w.takeRoom()
+	if err != nil {
 		return err
 	}
-	s.unsynced = true
 	for i := range w.frames {
 		f := &w.frames[i]
 		if f.kind == kindZero {
 			f.entry = entry{info: uint64(kindZero) << 32}
 			continue
 		}
-		off := s.take(roundUp(int64(len(f.stored)), unit))
-		sum := putFrameHead(f.stored, s.idSum, f.kind, f.number, s.gen+1)
-		f.entry = newEntry(off, len(f.stored)-frameHeadLen, f.kind, f.plain, sum)
+		sum := putFrameHead(f.stored, w.s.idSum, f.kind, f.number, gen)
+		f.entry = newEntry(f.off, len(f.stored)-frameHeadLen, f.kind, f.plain, sum)
 	}
 	return nil
+}
+
+// takeRoom takes the space, and returns the generation that will name the frames.
+func (w *FrameWriter) takeRoom() (gen uint64, err error) {
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range w.frames {
+		if err := s.checkWholeFrame(f.number, f.plain); err != nil {
+			return 0, err
+		}
+	}
+	if err := s.loadSpace(); err != nil {
+		return 0, err
+	}
+	for _, f := range w.frames {
+		if err := s.book(f.number); err != nil {
+			return 0, err
+		}
+		w.booked++
+	}
+	s.unsynced = true
+	for i := range w.frames {
+		if f := &w.frames[i]; f.kind != kindZero {
+			f.off = s.take(roundUp(int64(len(f.stored)), unit))
+		}
+	}
+	return s.gen + 1, nil
 }
 
 // write writes the frames to their places, those side by side at once, and has
@@ -163,6 +195,32 @@ func (w *FrameWriter) writeRun(from int, e extent) error {
 	return nil
 }
 
+// writeEach writes the frames one by one, those for which the disk has no blocks
+// elsewhere. The caller holds gate.
+func (w *FrameWriter) writeEach() error {
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range w.frames {
+		f := &w.frames[i]
+		if f.kind == kindZero {
+			continue
+		}
+		b := f.stored[:f.entry.extent().len]
+		off := f.entry.off()
+		_, err := s.d.WriteAt(b, off)
+		if err != nil {
+			off, err = s.putAgain(b, off, err)
+		}
+		if err != nil {
+			f.entry = entry{} // Its place is given up.
+			return err
+		}
+		f.entry = newEntry(off, f.entry.payload(), f.kind, f.plain, f.entry.sum())
+	}
+	return nil
+}
+
 // settle makes the frames those of the store, or gives their places back after
 // an error. The caller holds gate.
 func (w *FrameWriter) settle(err error) error {
@@ -182,8 +240,8 @@ func (w *FrameWriter) settle(err error) error {
 
 // forget ends the gathering of frames, those that are written and others.
 func (w *FrameWriter) forget() {
-	w.s.unbook(len(w.frames))
-	w.used, w.frames = 0, w.frames[:0]
+	w.s.unbook(w.booked)
+	w.used, w.frames, w.booked = 0, w.frames[:0], 0
 }
 
 // Close gives the memory back, and forgets what was not flushed.

@@ -80,8 +80,10 @@ func fullFault(t *testing.T, frame int64, steps []step) string {
 	return want.diff(s)
 }
 
-// blocksFault says when fewer blocks are on the disk than the store counts on.
+// blocksFault says when fewer blocks are on the disk than the store counts on, once
+// what it is writing is there.
 func (s *Store) blocksFault() error {
+	s.flusher.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.space == nil {

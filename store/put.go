@@ -98,16 +98,16 @@ func (s *Store) place(n int64, b []byte, k kind, plain int) (entry, error) {
 	s.unsynced = true
 	s.mu.Unlock()
 	sum := putFrameHead(b, s.idSum, k, n, gen)
-	e := newEntry(off, len(b)-frameHeadLen, k, plain, sum)
 	padded := b[:length]
 	clear(padded[len(b):])
 	if _, err := s.d.WriteAt(padded, off); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.lost(e.extent(), err)
-		return entry{}, err
+		if off, err = s.putAgain(padded, off, err); err != nil {
+			return entry{}, err
+		}
 	}
-	return e, nil
+	return newEntry(off, len(b)-frameHeadLen, k, plain, sum), nil
 }
 
 // isZero reports whether all of p is zero. Its first and last bytes, looked at

@@ -178,6 +178,22 @@ func (s *Store) takeRun(n int64) (e extent, ok bool) {
 	return e, found && s.space.claim(e) == nil
 }
 
+// putAgain writes b elsewhere after it could not be written at off because of err: on
+// a full disk it takes room that is reserved. It returns where. The caller holds mu.
+func (s *Store) putAgain(b []byte, off int64, err error) (int64, error) {
+	s.lost(extent{off, int64(len(b))}, err)
+	if !isNoSpace(err) {
+		return 0, err
+	}
+	e := s.takeReserved(int64(len(b)))
+	s.blocks.wrote(e)
+	if _, err := s.d.WriteAt(b, e.off); err != nil {
+		s.lost(e, err)
+		return 0, err
+	}
+	return e.off, nil
+}
+
 // lost gives up e, which could not be written: its blocks may be missing.
 func (s *Store) lost(e extent, err error) {
 	if isNoSpace(err) {

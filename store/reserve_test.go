@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -74,6 +75,40 @@ func TestReservedBesidePunched(t *testing.T) {
 	copy(want[512<<10:], part)
 	fillDisk(t, dir)
 	must(t, s.Sync())
+	same(t, s, want)
+}
+
+// A fillingDisk fills up just before the first write.
+type fillingDisk struct {
+	disk
+	once sync.Once
+	fill func()
+}
+
+func (d *fillingDisk) WriteAt(b []byte, off int64) (int, error) {
+	d.once.Do(d.fill)
+	return d.disk.WriteAt(b, off)
+}
+
+// The same for frames that are gathered to be written together.
+func TestReservedForGathered(t *testing.T) {
+	s, _, want, dir := roomyStore(t)
+	must(t, s.Sync())
+	s.mu.Lock()
+	s.punchGaps(true, 0)
+	s.mu.Unlock()
+	must(t, s.ExpectWrites())
+	s.d = &fillingDisk{disk: s.d, fill: func() { fillDisk(t, dir) }}
+	w := s.NewFrameWriter()
+	defer w.Close()
+	part := noise(3<<16, 2)
+	for n := range int64(3) {
+		must(t, w.Add(16+n, part[n<<16:(n+1)<<16]))
+	}
+	copy(want[1<<20:], part)
+	must(t, w.Flush())
+	must(t, s.Sync())
+	must(t, s.spaceFault())
 	same(t, s, want)
 }
 

@@ -153,13 +153,6 @@ func (s *Store) leave(gen uint64, e extent) {
 	s.limbo = append(s.limbo, limboExtent{gen, e})
 }
 
-// take takes n bytes of free space, for what is written at once. The caller holds
-// mu.
-func (s *Store) take(n int64) int64 {
-	off, _ := s.takeWritten(n, false) // Writing the bytes meets the error again.
-	return off
-}
-
 func (s *Store) freeNow(e extent) {
 	s.space.free(e)
 	// Of the gap that the new end adds to what lies behind it a part may be

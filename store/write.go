@@ -115,23 +115,32 @@ func (s *Store) fillFrame(n int64, dst []byte) error {
 func (s *Store) WriteFrame(n int64, p []byte) error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	if waits, err := s.keepFrame(n, p); waits || err != nil {
+	if waits, err := s.acceptFrame(n, p); waits || err != nil {
 		return err
 	}
 	defer s.unbook(1)
 	return s.putFrame(n, p, nil)
 }
 
-// keepFrame lets p wait in memory as frame n where it may fit into the superblock,
-// which only a commit can tell. Otherwise room for it is booked.
-func (s *Store) keepFrame(n int64, p []byte) (bool, error) {
+// acceptFrame books room for frame n, unless p waits in memory.
+func (s *Store) acceptFrame(n int64, p []byte) (waits bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if waits, err = s.keepFrame(n, p); waits || err != nil {
+		return waits, err
+	}
+	return false, s.book(n)
+}
+
+// keepFrame lets p wait in memory as frame n where it may fit into the superblock,
+// which only a commit can tell: as frame 0 of a store that has no other. The caller
+// holds mu.
+func (s *Store) keepFrame(n int64, p []byte) (waits bool, err error) {
 	if err := s.checkWholeFrame(n, len(p)); err != nil {
 		return false, err
 	}
 	if s.size > int64(s.frameSize) {
-		return false, s.book(n)
+		return false, nil
 	}
 	d, err := s.writeFrame(n, true, n<<s.shift+int64(len(p)))
 	if err != nil {
