@@ -248,8 +248,10 @@ func inParallel[T any](items []T, do func(buf []byte, item T) error) error {
 		next.Store(int64(len(items)))
 	}
 	var all sync.WaitGroup
+	var cores coreSet
 	for range min(runtime.NumCPU(), len(items)) {
 		all.Go(func() {
+			defer cores.stay()()
 			buf, err := newScratch(maxFrameSize)
 			if err != nil {
 				fail(err)
