@@ -60,13 +60,7 @@ func (m *blockMap) cut(off int64) {
 // follows with zeros as far as ahead goes. Where the disk turns out to have no blocks
 // for a gap, putAgain has others. The caller holds mu.
 func (s *Store) take(n int64) int64 {
-	e, found := extent{}, false
-	if s.tight {
-		e, found = s.takeRun(n)
-	}
-	if !found {
-		e = extent{s.space.alloc(n), n}
-	}
+	e := s.takeFree(n)
 	if off, found := s.blocks.lacking(e); found {
 		to := s.aheadOf(off, e)
 		_ = s.fill(e.end(), to) // For later commits, which may do without.
@@ -74,6 +68,16 @@ func (s *Store) take(n int64) int64 {
 	}
 	s.blocks.wrote(e)
 	return e.off
+}
+
+// takeFree takes n bytes of free space, where room is short those that have blocks.
+func (s *Store) takeFree(n int64) extent {
+	if s.tight {
+		if e, found := s.takeRun(n); found {
+			return e
+		}
+	}
+	return extent{s.space.alloc(n), n}
 }
 
 // takeReserved takes n bytes that have blocks, or lie at the end of the file, where room
@@ -90,13 +94,7 @@ func (s *Store) takeReserved(n int64) extent {
 // lack written blocks, and more behind them as far as ahead goes. An error says that
 // n bytes were taken, but may lack blocks. The caller holds mu.
 func (s *Store) takeWritten(n int64) (off int64, err error) {
-	e, found := extent{}, false
-	if s.tight {
-		e, found = s.takeRun(n)
-	}
-	if !found {
-		e = extent{s.space.alloc(n), n}
-	}
+	e := s.takeFree(n)
 	err = s.fillAll(e)
 	if isNoSpace(err) { // A punched gap, or new blocks at the end.
 		s.space.free(e)
