@@ -41,6 +41,16 @@ func roomyStore(t *testing.T) (s *Store, d *hookedDisk, want []byte, dir string)
 	return s, d, want, dir
 }
 
+// punchedStore is a roomyStore whose free space was given back to the disk.
+func punchedStore(t *testing.T) (s *Store, want []byte, dir string) {
+	s, _, want, dir = roomyStore(t)
+	must(t, s.Sync())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.punchGaps(true, 0)
+	return s, want, dir
+}
+
 func noise(n int, seed byte) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{seed}).Read(b)
@@ -64,11 +74,7 @@ func fillDisk(t *testing.T, dir string) {
 // A write that was accepted has its room though the disk fills up before Sync, and
 // though free space that was given back lies in front of what is reserved.
 func TestReservedBesidePunched(t *testing.T) {
-	s, _, want, dir := roomyStore(t)
-	must(t, s.Sync())
-	s.mu.Lock()
-	s.punchGaps(true, 0)
-	s.mu.Unlock()
+	s, want, dir := punchedStore(t)
 	part := noise(900<<10, 2)
 	_, err := s.WriteAt(part, 512<<10)
 	must(t, err)
@@ -92,11 +98,7 @@ func (d *fillingDisk) WriteAt(b []byte, off int64) (int, error) {
 
 // The same for frames that are gathered to be written together.
 func TestReservedForGathered(t *testing.T) {
-	s, _, want, dir := roomyStore(t)
-	must(t, s.Sync())
-	s.mu.Lock()
-	s.punchGaps(true, 0)
-	s.mu.Unlock()
+	s, want, dir := punchedStore(t)
 	must(t, s.ExpectWrites())
 	s.d = &fillingDisk{disk: s.d, fill: func() { fillDisk(t, dir) }}
 	w := s.NewFrameWriter()
