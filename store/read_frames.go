@@ -53,7 +53,7 @@ func (s *Store) readSomeFrames(n int64, dst []byte) (done int, zero bool, err er
 		return 0, false, s.blame(err, n)
 	case e.kind() == kindHole || e.kind() == kindZero:
 		return 1, true, nil
-	case e.onDisk():
+	case e.onDisk() && len(dst) >= 2*s.frameSize:
 		got, err := s.readRun(dst, n, e)
 		return got / s.frameSize, false, err
 	}

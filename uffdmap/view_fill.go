@@ -48,9 +48,10 @@ func (v *Viewer) claimRun(n, end int64, pin uint64) (run, want int64) {
 	if v.limit > 0 {
 		most = max(min(most, v.limit>>v.frameShift/4), 1)
 	}
-	stop := end
+	stop, expected := end, end
 	if pin != 0 { // A Prefetch knows what it wants.
-		stop = v.ahead.stop(n, end, v.frameShift)
+		expected = v.ahead.stop(n, end, v.frameShift)
+		stop = expected
 		if huge := v.hugeFrames(); stop-n >= huge && v.movable() {
 			stop += -stop & (huge - 1)
 		}
@@ -60,7 +61,7 @@ func (v *Viewer) claimRun(n, end int64, pin uint64) (run, want int64) {
 	for n+run < stop && v.claim(n+run) {
 		run++
 	}
-	if pin != 0 {
+	if pin != 0 && n+run != expected {
 		v.ahead.stopped(n, n+run)
 	}
 	return run, min(run, end-n)
@@ -221,7 +222,9 @@ func (f filling) wanted(first, n int64) int64 {
 // returns how many of them it pinned: those that are wanted.
 func (f filling) settle(first, n, got int64) (pinned int64) {
 	v, want := f.v, f.wanted(first, n)
-	v.count.ahead.Add(max(got-want, 0))
+	if got > want {
+		v.count.ahead.Add(got - want)
+	}
 	for i := range n {
 		switch {
 		case i < want:
@@ -232,7 +235,9 @@ func (f filling) settle(first, n, got int64) (pinned int64) {
 			v.settle(first+i, 0)
 		}
 	}
-	v.giveBack(n - got)
+	if got < n {
+		v.giveBack(n - got)
+	}
 	v.evictor.add(first, got)
 	return want
 }
@@ -254,7 +259,9 @@ func (v *Viewer) load(first, n int64) (got int64, err error) {
 		return 0, err
 	}
 	v.count.frames.Add(got)
-	v.count.zeros.Add(int64(bits.OnesCount64(zeros)))
+	if zeros != 0 {
+		v.count.zeros.Add(int64(bits.OnesCount64(zeros)))
+	}
 	return got, err
 }
 
