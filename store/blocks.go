@@ -127,7 +127,7 @@ func (s *Store) aheadOf(off int64, e extent) int64 {
 	return min(off+s.ahead, e.end()+s.space.room(e.end()))
 }
 
-// fill writes zeros.
+// fill writes zeros from from on and below to.
 func (s *Store) fill(from, to int64) error {
 	for off := from; off < to; {
 		n := min(to-off, int64(len(blank)))

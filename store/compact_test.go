@@ -294,6 +294,29 @@ func TestCompactFullDisk(t *testing.T) {
 	}
 }
 
+// A node of the index at the end of the file moves into a gap that begins below the
+// goal, though it ends above: the goal is no better place for it.
+func TestCompactNodeAcrossGoal(t *testing.T) {
+	s, err := createDisk(&simDisk{}, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	mustWrite(t, s, noise(64*MinFrameSize, 1), 0)
+	must(t, s.checkpointNow())
+	must(t, s.Punch(20*MinFrameSize, 20*MinFrameSize))
+	must(t, s.Sync())
+	c := newCompactor(s, context.Background(), CompactOptions{}, compactStep)
+	_, err = c.checkpoint(0) // Nodes lie behind all frames then.
+	must(t, err)
+	gap, root := c.gaps(0, maxFileSize)[0], s.idx.at.extent()
+	if gap.len < root.len || root.off < gap.end() {
+		t.Fatalf("the root has %d bytes at %d, the first gap %d at %d", root.len, root.off, gap.len, gap.off)
+	}
+	must(t, c.moveNodes(gap.off+root.len/2))
+	if at := s.idx.at.off(); at != gap.off {
+		t.Errorf("the root lies at %d, want it in the gap at %d", at, gap.off)
+	}
+	must(t, s.spaceFault())
+}
+
 // A damaged frame is never moved, which would give it a right checksum: Compact
 // names it, and everything else is as it was.
 func TestCompactDamagedFrame(t *testing.T) {

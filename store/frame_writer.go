@@ -30,7 +30,6 @@ type gathered struct {
 	kind   kind
 	plain  int    // bytes
 	stored []byte // room for the header and the payload; none of kindZero
-	off    int64  // where they go in the file
 	entry  entry
 }
 
@@ -93,7 +92,8 @@ func (w *FrameWriter) keep(p []byte) (waits bool, err error) {
 	return s.keepFrame(0, p)
 }
 
-// Flush writes what was added. After an error it is not known which of the
+// Flush writes what was added, for which it takes room: a full disk is an error of
+// this, or of an Add that has to flush. After an error it is not known which of the
 // frames are replaced.
 func (w *FrameWriter) Flush() error {
 	if len(w.frames) == 0 {
@@ -119,32 +119,28 @@ func (w *FrameWriter) place() error {
 	if err != nil {
 		return err
 	}
-	for i := range w.frames {
-		f := &w.frames[i]
-		if f.kind == kindZero {
-			f.entry = entry{info: uint64(kindZero) << 32}
-			continue
+	for i := range w.frames { // Without the lock, which others wait for.
+		if f := &w.frames[i]; f.kind != kindZero {
+			sum := putFrameHead(f.stored, w.s.idSum, f.kind, f.number, gen)
+			f.entry = newEntry(f.entry.off(), f.entry.payload(), f.kind, f.plain, sum)
 		}
-		sum := putFrameHead(f.stored, w.s.idSum, f.kind, f.number, gen)
-		f.entry = newEntry(f.off, len(f.stored)-frameHeadLen, f.kind, f.plain, sum)
 	}
 	return nil
 }
 
-// takeRoom takes the space, and returns the generation that will name the frames.
+// takeRoom gives the frames entries, all but for the checksums, and returns the
+// generation that will name them.
 func (w *FrameWriter) takeRoom() (gen uint64, err error) {
 	s := w.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range w.frames {
-		if err := s.checkWholeFrame(f.number, f.plain); err != nil {
-			return 0, err
-		}
-	}
 	if err := s.loadSpace(); err != nil {
 		return 0, err
 	}
 	for _, f := range w.frames {
+		if err := s.checkWholeFrame(f.number, f.plain); err != nil {
+			return 0, err
+		}
 		if err := s.book(f.number); err != nil {
 			return 0, err
 		}
@@ -152,9 +148,13 @@ func (w *FrameWriter) takeRoom() (gen uint64, err error) {
 	}
 	s.unsynced = true
 	for i := range w.frames {
-		if f := &w.frames[i]; f.kind != kindZero {
-			f.off = s.take(roundUp(int64(len(f.stored)), unit))
+		f := &w.frames[i]
+		if f.kind == kindZero {
+			f.entry = entry{info: uint64(kindZero) << 32}
+			continue
 		}
+		off := s.take(roundUp(int64(len(f.stored)), unit))
+		f.entry = newEntry(off, len(f.stored)-frameHeadLen, f.kind, f.plain, 0)
 	}
 	return s.gen + 1, nil
 }

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Space is reserved when a write is accepted, behind the end of the file: a full
-// disk is an error of that write, not of the Sync that would have to keep it. When
+// Space is reserved when a write is accepted, or when a FrameWriter writes what it
+// gathered, behind the end of the file: a full disk is an error of that, not of the
+// Sync that would have to keep it. When
 // the disk has no more of it, free space within the file that has blocks is
 // promised instead.
 
