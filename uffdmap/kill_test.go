@@ -260,6 +260,7 @@ func TestMapBothKilled(t *testing.T) {
 			now := helper(os.Getpid(), rolePager)
 			return now != 0 && now != old && helper(os.Getpid(), roleStandby) != 0
 		})
+		must(t, "protect, by a new pager", m.Protect()) // It serves the mapping: now pages may be waited for.
 	}
 	if !bytes.Equal(m.Bytes(), data) {
 		t.Error("memory differs from what was written")

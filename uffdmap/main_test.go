@@ -49,6 +49,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if os.Getenv(guardedEnv) == "" {
+		os.Exit(guard())
+	}
 	os.Exit(m.Run())
 }
 

@@ -115,7 +115,7 @@ func (c *client) open(path string, o Options) (*Mapping, error) {
 		return nil, err
 	}
 	c.add(m)
-	if err := c.call(message{Verb: verbAttach, ID: m.ID, Spec: &m.spec, fds: m.sendable()}); err != nil {
+	if err := c.call(m.attachment()); err != nil {
 		c.remove(m)
 		m.free()
 		return nil, err
@@ -280,6 +280,7 @@ func (m *Mapping) Close() error {
 	if m.Writable {
 		err = m.client.call(message{Verb: verbSync, ID: m.ID})
 	}
+	m.client.remove(m) // Helpers that begin now need not know it.
 	detach := m.client.call(message{Verb: verbDetach, ID: m.ID})
 	if detach == nil && m.Writable {
 		// Nobody writes to it any more, though the standby, or a child that the program
@@ -287,7 +288,6 @@ func (m *Mapping) Close() error {
 		unix.Flock(m.fds[fdSource], unix.LOCK_UN)
 	}
 	err = errors.Join(err, detach)
-	m.client.remove(m)
 	m.free()
 	if err = errors.Join(err, releaseClient(m.client)); err != nil {
 		return fmt.Errorf("close %s: %w", m.Path, err)

@@ -40,7 +40,7 @@ type client struct {
 // A call is a request without an answer yet.
 type call struct {
 	m    message
-	done chan error // holds one
+	done chan error // holds one; nobody need take it
 }
 
 // clients are the clients of this program, while there are mappings.
@@ -179,11 +179,16 @@ func reap(group, options int) {
 	}
 }
 
-// repeat sends all requests without an answer again, in order. The caller holds
-// mu.
+// repeat sends all requests without an answer again, in order, but first what makes
+// the others possible. The caller holds mu.
 func (c *client) repeat() {
-	for _, seq := range slices.Sorted(maps.Keys(c.calls)) {
-		c.conn.send(c.calls[seq].m)
+	open := slices.Sorted(maps.Keys(c.calls))
+	for _, attach := range []bool{true, false} {
+		for _, seq := range open {
+			if m := c.calls[seq].m; attach == (m.Verb == verbAttach) {
+				c.conn.send(m)
+			}
+		}
 	}
 }
 
@@ -204,11 +209,17 @@ func (c *client) restart(cause error) bool {
 	if err := c.start(); err != nil {
 		return c.fail(err)
 	}
+	c.attachAll()
+	return true
+}
+
+// attachAll has a pager that knows nothing serve all mappings, and asks it again what
+// has no answer. The caller holds mu.
+func (c *client) attachAll() {
 	for _, m := range c.maps {
-		c.conn.send(message{Verb: verbAttach, ID: m.ID, Spec: &m.spec, fds: m.sendable()})
+		c.register(m.attachment()) // A call, in case that the pager dies before its standby knows.
 	}
 	c.repeat()
-	return true
 }
 
 // fail gives err to everybody who waits and who will ask. The caller holds mu.
@@ -231,19 +242,25 @@ func (c *client) call(m message) error {
 		c.mu.Unlock()
 		return c.failed
 	}
-	c.lastSeq++
-	m.Seq = c.lastSeq
-	call := &call{m, make(chan error, 1)}
-	c.calls[m.Seq] = call
-	err := c.conn.send(m)
+	call := c.register(m)
+	err := c.conn.send(call.m)
 	// That both helpers are gone listen notices, and asks their successors.
 	if err != nil && err != unix.EPIPE && err != unix.ECONNRESET {
-		delete(c.calls, m.Seq)
+		delete(c.calls, call.m.Seq)
 		c.mu.Unlock()
 		return fmt.Errorf("ask the pager: %w", err)
 	}
 	c.mu.Unlock()
 	return <-call.done
+}
+
+// register makes m a call. The caller holds mu, and sends it.
+func (c *client) register(m message) *call {
+	c.lastSeq++
+	m.Seq = c.lastSeq
+	call := &call{m, make(chan error, 1)}
+	c.calls[m.Seq] = call
+	return call
 }
 
 func (c *client) newID() int32 {
@@ -253,7 +270,8 @@ func (c *client) newID() int32 {
 	return c.lastID
 }
 
-// add makes m one that new helpers serve, remove ends that.
+// add makes m one that new helpers serve, remove ends that: m's descriptors may be
+// closed then.
 func (c *client) add(m *Mapping) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -264,6 +282,9 @@ func (c *client) remove(m *Mapping) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.maps, m.ID)
+	maps.DeleteFunc(c.calls, func(_ uint64, call *call) bool {
+		return call.m.Verb == verbAttach && call.m.ID == m.ID
+	})
 }
 
 // close ends the helpers and waits for their end.

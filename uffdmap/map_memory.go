@@ -192,6 +192,11 @@ func (m *Mapping) register() error {
 	return nil
 }
 
+// attachment asks a pager to serve m.
+func (m *Mapping) attachment() message {
+	return message{Verb: verbAttach, ID: m.ID, Spec: &m.spec, fds: m.sendable()}
+}
+
 // sendable are the descriptors that the pager needs.
 func (m *Mapping) sendable() []int { return m.fds[:m.fdCount()] }
 

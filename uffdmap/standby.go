@@ -19,6 +19,7 @@ type standby struct {
 	program *conn
 	pager   *conn
 	held    map[int32]holding
+	ready   bool // held is everything
 
 	programEnd int // pidfds
 	pagerEnd   int
@@ -44,8 +45,8 @@ func runStandby() error {
 		return fmt.Errorf("pager begins with %q of protocol %d, want %q of %d", first.Verb, first.Version, verbWelcome, protocol)
 	}
 	s.programEnd, s.pagerEnd = first.fds[0], first.fds[1]
-	died, err := s.wait()
-	if err != nil || !died {
+	succeeds, err := s.wait()
+	if err != nil || !succeeds {
 		return err
 	}
 	unix.Close(s.pager.fd)
@@ -55,9 +56,10 @@ func runStandby() error {
 	return p.succeed(s.held)
 }
 
-// wait holds what the pager hands over until something ends. pagerDied says that
-// it was the pager, so that this process is to succeed it.
-func (s *standby) wait() (pagerDied bool, err error) {
+// wait holds what the pager hands over until something ends, and says whether this
+// process is to succeed the pager. One that was not told everything must not: the rest
+// nobody would serve. When it ends too, the program starts new helpers.
+func (s *standby) wait() (succeeds bool, err error) {
 	fds := []unix.PollFd{
 		{Fd: int32(s.pager.fd), Events: unix.POLLIN},
 		{Fd: int32(s.pagerEnd), Events: unix.POLLIN},
@@ -83,7 +85,7 @@ func (s *standby) wait() (pagerDied bool, err error) {
 			continue
 		}
 		if fds[1].Revents != 0 {
-			return true, nil
+			return s.ready, nil
 		}
 	}
 }
@@ -111,6 +113,7 @@ func (s *standby) obey() error {
 			delete(s.held, m.ID)
 		}
 	case verbReady:
+		s.ready = true
 		setName(roleStandby)
 	}
 	// A pager that has died meanwhile needs no answer, but a successor.

@@ -3,11 +3,15 @@ package uffdmap
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +19,36 @@ import (
 
 // tooLong marks a program as hung: it is more than any takes on a slow and busy machine.
 const tooLong = 2 * time.Minute
+
+// guardedEnv tells the test program that another one watches it.
+const guardedEnv = "LAZYFS_TEST_GUARDED"
+
+// guard runs the tests in a child of this process and returns its exit code. A test
+// that waits for a page stops the child's runtime, -timeout included: then guard ends
+// it a little later, and tells where it hung.
+func guard() int {
+	flag.Parse()
+	limit := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration) + 10*time.Second
+	c := exec.Command("/proc/self/exe", os.Args[1:]...)
+	c.Args[0] = os.Args[0]
+	c.Env = append(os.Environ(), guardedEnv+"=1", "GOTRACEBACK=crash") // all threads, should the watchdog ask
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	runtime.LockOSThread() // whose end the child would notice
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if limit <= 10*time.Second { // no -timeout
+		limit = math.MaxInt64
+	}
+	dog := watch(c, limit)
+	c.Wait()
+	if err := dog.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return c.ProcessState.ExitCode()
+}
 
 // A watchdog ends a command that takes too long, after it has told where each of
 // its threads is.
@@ -86,6 +120,7 @@ func (w *watchdog) end(p *os.Process) {
 // quit makes a Go program write its goroutines, and waits for its end.
 func quit(pid int) {
 	unix.Kill(pid, unix.SIGQUIT)
+	unix.Kill(pid, unix.SIGCONT)
 	await("its end", func() bool { return ended(pid) })
 }
 

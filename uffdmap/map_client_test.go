@@ -1,0 +1,64 @@
+package uffdmap
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// New helpers are asked to serve all mappings, before anything else is asked of them,
+// until one of them has said that it does. A mapping that is gone they don't get.
+func TestClientAttachesAgain(t *testing.T) {
+	mine, its, err := socketPair()
+	must(t, "make a socket pair", err)
+	defer closeAll([]int{mine, its})
+	fds := make([]int, fdSource+1) // standard input, which is always there
+	mapping := func(id int32) *Mapping { return &Mapping{spec: spec{ID: id}, memory: -1, fds: fds} }
+	a, b := mapping(1), mapping(2)
+	c := &client{conn: &conn{fd: mine}, pager: 10, group: 1 << 30, calls: map[uint64]*call{}, maps: map[int32]*Mapping{1: a, 2: b}}
+	sync := c.register(message{Verb: verbSync, ID: 1})
+	helpers := &conn{fd: its}
+	got := func() (m message) {
+		t.Helper()
+		unix.SetsockoptTimeval(its, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+		m, err := helpers.receive()
+		must(t, "receive", err)
+		closeAll(m.fds)
+		return m
+	}
+	want := func(verb verb, ids ...int32) (last message) {
+		t.Helper()
+		left := map[int32]bool{}
+		for _, id := range ids {
+			left[id] = true
+		}
+		for range ids {
+			last = got()
+			if last.Verb != verb || !left[last.ID] {
+				t.Fatalf("got %s of mapping %d, want %s of %v", last.Verb, last.ID, verb, left)
+			}
+			delete(left, last.ID)
+		}
+		return last
+	}
+	c.attachAll()
+	served := want(verbAttach, 1, 2)
+	want(verbSync, 1)
+
+	// This pager dies when it serves one of them.
+	c.hear(message{Verb: verbReply, Seq: served.Seq})
+	c.hear(message{Verb: verbHello, Pager: 11})
+	want(verbAttach, 3-served.ID)
+	want(verbSync, 1)
+
+	// So does the next one, and the other mapping is closed.
+	c.remove(map[int32]*Mapping{1: b, 2: a}[served.ID])
+	c.hear(message{Verb: verbHello, Pager: 12})
+	want(verbSync, 1)
+	c.hear(message{Verb: verbReply, Seq: sync.m.Seq})
+	must(t, "sync", <-sync.done)
+	c.hear(message{Verb: verbHello, Pager: 13})
+	if len(c.calls) > 0 {
+		t.Errorf("%d calls are open", len(c.calls))
+	}
+}
