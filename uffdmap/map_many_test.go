@@ -60,6 +60,8 @@ func TestMapStandbyHalted(t *testing.T) {
 		return stopped != 0
 	})
 	must(t, "stop", unix.Kill(stopped, unix.SIGSTOP))
+	// Only one of its threads has to see the signal at once; the others answer meanwhile.
+	must(t, "wait until it stands", unix.Waitid(unix.P_PID, stopped, nil, unix.WSTOPPED, nil))
 	other := mustMap(t, path, Options{})
 	same(t, "other mapping", other.Bytes(), data)
 	eventually(t, "another standby", func() bool {
