@@ -1,9 +1,12 @@
 package test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +41,25 @@ func TestUmountPassing(t *testing.T) {
 	}
 }
 
+// stop stops all threads of a process. Only one of them has to see the signal at once.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all threads stand", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+		for _, path := range threads {
+			b, readErr := os.ReadFile(path)
+			err = errors.Join(err, readErr)
+			if !bytes.Contains(b, []byte("\nState:\tT")) {
+				return false
+			}
+		}
+		return err == nil && len(threads) > 0
+	})
+}
+
 // umount(8) does not wait for the daemon, which may have to write for a while. A mount
 // made right afterwards waits for that: it shows what was written, and its files can
 // be written to at once.
@@ -47,10 +69,8 @@ func TestMountAfterUmount8(t *testing.T) {
 	mountStore(t, dir, "--rw", "stores", "mnt")
 	write(t, dir+"/mnt/x", []byte("x"))
 	old := daemonOf(t, dir+"/mnt")
-	if err := unix.Kill(old, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
 	defer unix.Kill(old, unix.SIGCONT)
+	stop(t, old)
 	if err := unix.Unmount(dir+"/mnt", 0); err != nil {
 		t.Fatal(err)
 	}
