@@ -117,6 +117,19 @@ func (u *FD) ioctl(req uintptr, arg unsafe.Pointer) error {
 	return err
 }
 
+// quickIoctl is ioctl for what takes no longer than a scheduler's turn.
+func (u *FD) quickIoctl(req uintptr, arg unsafe.Pointer) error {
+	if !u.acquire() {
+		return os.ErrClosed
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(u.fd), req, uintptr(arg))
+	u.release()
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // ioctl returns a unix.Errno or nil.
 func ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(arg))

@@ -37,9 +37,18 @@ const (
 // Copy overwrites the marker of an absent protected page.
 func (u *FD) Copy(dst, src, len uintptr, flags CopyFlags) (copied int, err error) {
 	arg := copyArg{dst: uint64(dst), src: uint64(src), len: uint64(len), mode: uint64(flags)}
-	err = u.ioctl(iocCopy, unsafe.Pointer(&arg))
+	if len <= quickCopy {
+		err = u.quickIoctl(iocCopy, unsafe.Pointer(&arg))
+	} else {
+		err = u.ioctl(iocCopy, unsafe.Pointer(&arg))
+	}
 	return int(max(arg.done, 0)), err
 }
+
+// quickCopy is the length, in bytes, up to which a copy does not tell Go's scheduler
+// of its system call. Like a first touch of ordinary memory, which does not either, it
+// takes some microseconds, or as long as the kernel looks for free pages.
+const quickCopy = 64 << 10
 
 // Fill copies like Copy until every page of [dst, dst+len) is present, and
 // leaves pages that were present before as they are. It is also the way to
