@@ -190,6 +190,7 @@ func (c *client) repeat() {
 			}
 		}
 	}
+	c.conn.send(message{Verb: verbRepeated})
 }
 
 // restart goes on after both helpers have ended, and says false if that was

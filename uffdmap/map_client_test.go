@@ -44,17 +44,20 @@ func TestClientAttachesAgain(t *testing.T) {
 	c.attachAll()
 	served := want(verbAttach, 1, 2)
 	want(verbSync, 1)
+	want(verbRepeated, 0)
 
 	// This pager dies when it serves one of them.
 	c.hear(message{Verb: verbReply, Seq: served.Seq})
 	c.hear(message{Verb: verbHello, Pager: 11})
 	want(verbAttach, 3-served.ID)
 	want(verbSync, 1)
+	want(verbRepeated, 0)
 
 	// So does the next one, and the other mapping is closed.
 	c.remove(map[int32]*Mapping{1: b, 2: a}[served.ID])
 	c.hear(message{Verb: verbHello, Pager: 12})
 	want(verbSync, 1)
+	want(verbRepeated, 0)
 	c.hear(message{Verb: verbReply, Seq: sync.m.Seq})
 	must(t, "sync", <-sync.done)
 	c.hear(message{Verb: verbHello, Pager: 13})

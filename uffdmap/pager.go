@@ -15,6 +15,7 @@ type pager struct {
 	programEnd int // pidfd
 	pool       *pool
 	keeper     *keeper
+	repeats    repeats
 
 	mu     sync.RWMutex // guards served
 	served map[int32]*served
@@ -64,6 +65,7 @@ func (p *pager) succeed(held map[int32]holding) error {
 		go m.findResident()
 		p.add(m)
 	}
+	p.repeats.expect()
 	go p.watchProgram()
 	go p.keeper.run()
 	return p.obeyProgram()
@@ -89,6 +91,10 @@ func (p *pager) obeyProgram() error {
 		}
 		if err != nil {
 			return err
+		}
+		if !p.repeats.isNew(m) {
+			closeAll(m.fds)
+			continue
 		}
 		switch m.Verb {
 		case verbAttach:

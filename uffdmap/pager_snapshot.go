@@ -28,9 +28,8 @@ const (
 	snapshotFds
 )
 
-// takeSnapshot makes this instant one that can be read, as id, unless an earlier one
-// is: a request that a dead pager left unread comes twice. It owns fds from then on,
-// also on error.
+// takeSnapshot makes this instant one that can be read, as id. It owns fds from
+// then on, also on error.
 //
 // All that anybody may write without a fault is protected while no protection is
 // lifted. So a write is either finished before all of it is protected, or waits
@@ -51,10 +50,6 @@ func (m *served) takeSnapshot(id int32, fds []int) error {
 	}
 	m.lifting.Lock()
 	defer m.lifting.Unlock()
-	if m.snapshots[id] != nil {
-		s.close()
-		return nil
-	}
 	if err := m.protectWritten(); err != nil {
 		s.close()
 		return err

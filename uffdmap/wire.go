@@ -17,7 +17,7 @@ import (
 
 // protocol is the version of the messages between the program and its helpers.
 // A helper that is another program than the one it serves may be of another age.
-const protocol = 1
+const protocol = 2
 
 // A verb says what a message asks or tells.
 type verb string
@@ -32,6 +32,9 @@ const (
 	verbSnapshot verb = "snapshot" // take snapshot Snap of mapping ID; its descriptors come along
 	verbRecall   verb = "recall"   // put the one range of it into its window
 	verbForget   verb = "forget"   // end it
+
+	// From the program to the pager, without a reply.
+	verbRepeated verb = "repeated" // every request that had no reply yet was sent again
 
 	// From the pager to the program.
 	verbReply verb = "reply" // Seq is done, or failed with Err
