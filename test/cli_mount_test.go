@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,14 +43,16 @@ func daemonOf(t *testing.T, dir string) int {
 	return record.PID
 }
 
+// alive says whether a thread of a process is not dead. What it had open is closed when
+// none is.
 func alive(pid int) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return false
-	}
-	// After the name in parentheses comes the state; Z is dead.
-	_, state, _ := strings.Cut(string(b), ") ")
-	return !strings.HasPrefix(state, "Z")
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return slices.ContainsFunc(threads, func(path string) bool {
+		b, err := os.ReadFile(path)
+		// After the name in parentheses comes the state; Z is dead.
+		_, state, _ := strings.Cut(string(b), ") ")
+		return err == nil && !strings.HasPrefix(state, "Z")
+	})
 }
 
 func mounted(t *testing.T, dir string) bool {

@@ -74,6 +74,14 @@ func TestMountAfterUmount8(t *testing.T) {
 	if err := unix.Unmount(dir+"/mnt", 0); err != nil {
 		t.Fatal(err)
 	}
+	// Another mount may get its device number.
+	if err := os.Mkdir(dir+"/tmpfs", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir+"/tmpfs", "tmpfs", 0, "size=4k"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir+"/tmpfs", 0)
 	// Another folder is none of its business.
 	write(t, dir+"/others/README", nil)
 	mountStore(t, dir, "--rw", "others", "mnt2")

@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,10 +51,13 @@ func awaitDaemon(ctx context.Context, name, source string) {
 	}
 }
 
-// mounted tells whether the mount of device is in sight of the record's daemon.
+// mounted tells whether the mount of device is in sight of the record's daemon. A
+// number that it has given up another mount may have got, of any source.
 func (r *record) mounted(device string) bool {
-	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", r.PID))
-	return err != nil || strings.Contains(string(mounts), " "+device+" ")
+	mounts, err := mountsOf(strconv.Itoa(r.PID))
+	return err != nil || slices.ContainsFunc(mounts, func(m mountPoint) bool {
+		return m.device == device && m.fsType == mountType && m.source == r.Source
+	})
 }
 
 // overlap tells whether a and b are the same, or one lies in the other.

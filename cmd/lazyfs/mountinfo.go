@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,6 +20,7 @@ type mountPoint struct {
 	device string // major:minor, the identity of a mount while it lives
 	dir    string
 	fsType string
+	source string
 	uid    int // of the user who mounted it
 }
 
@@ -26,21 +28,42 @@ type mountPoint struct {
 // symbolic links. It does not touch the mount, so it works when the mount's
 // daemon is dead, and in the daemon itself.
 func findMount(real string) (mountPoint, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	mounts, err := mountsOf("self")
 	if err != nil {
 		return mountPoint{}, err
 	}
-	defer f.Close()
-	found, err := parseMounts(f, real)
+	found, ok := uppermost(mounts, real)
 	switch {
-	case err != nil:
-		return mountPoint{}, fmt.Errorf("read /proc/self/mountinfo: %w", err)
-	case found.dir == "":
+	case !ok:
 		return mountPoint{}, errors.New("nothing is mounted here")
 	case found.fsType != mountType:
 		return mountPoint{}, fmt.Errorf("is not a lazyfs mount but %s", found.fsType)
 	}
 	return found, nil
+}
+
+// mountsOf are the mounts in sight of a process, by its number or "self".
+func mountsOf(pid string) ([]mountPoint, error) {
+	f, err := os.Open("/proc/" + pid + "/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	mounts, err := parseMounts(f)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	return mounts, nil
+}
+
+// uppermost is the last of the mounts on dir.
+func uppermost(mounts []mountPoint, dir string) (m mountPoint, ok bool) {
+	for _, m := range slices.Backward(mounts) {
+		if m.dir == dir {
+			return m, true
+		}
+	}
+	return mountPoint{}, false
 }
 
 // resolveMountDir is dir as the kernel names it. The last element may be a dead
@@ -60,29 +83,29 @@ func resolveMountDir(dir string) (string, error) {
 	return filepath.Join(parent, filepath.Base(dir)), nil
 }
 
-// parseMounts finds the last line for dir, which is the uppermost mount, in the
-// format of proc_pid_mountinfo(5).
-func parseMounts(r io.Reader, dir string) (mountPoint, error) {
-	var found mountPoint
+// parseMounts reads mounts in the format of proc_pid_mountinfo(5), in their order.
+func parseMounts(r io.Reader) ([]mountPoint, error) {
+	var mounts []mountPoint
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		// 36 35 98:0 / /mnt rw,noatime shared:1 - ext3 /dev/root rw,errors=continue
 		before, after, ok := strings.Cut(lines.Text(), " - ")
-		mount, super := strings.Fields(before), strings.Fields(after)
-		if !ok || len(mount) < 6 || len(super) < 1 || unescapeMount(mount[4]) != dir {
+		mount, super := strings.Fields(before), strings.Split(after, " ")
+		if !ok || len(mount) < 6 || len(super) < 3 {
 			continue
 		}
-		found = mountPoint{device: mount[2], dir: dir, fsType: super[0]}
-		for option := range strings.SplitSeq(super[len(super)-1], ",") {
+		m := mountPoint{device: mount[2], dir: unescapeMount(mount[4]), fsType: super[0], source: unescapeMount(super[1])}
+		for option := range strings.SplitSeq(super[2], ",") {
 			if uid, ok := strings.CutPrefix(option, "user_id="); ok {
-				found.uid, _ = strconv.Atoi(uid) // the kernel writes a number
+				m.uid, _ = strconv.Atoi(uid) // the kernel writes a number
 			}
 		}
+		mounts = append(mounts, m)
 	}
-	return found, lines.Err()
+	return mounts, lines.Err()
 }
 
-// unescapeMount undoes the kernel's octal escapes of space, tab, newline and
-// backslash.
-var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
+// unescapeMount undoes the kernel's octal escapes of space, tab, newline, backslash,
+// and in sources the number sign.
+var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#").Replace
