@@ -211,20 +211,20 @@ func setTimes(u inUse, in *fuse.SetAttrInCommon) error {
 	if in.Valid&fuse.FATTR_MTIME != 0 {
 		ts[1] = givenTime(in.Valid&fuse.FATTR_MTIME_NOW != 0, in.Mtime, in.Mtimensec)
 	}
-	if ts[0] != omit || ts[1] != omit {
-		if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), ts, 0); err != nil {
-			return err
+	set := func() error {
+		if ts[0] == omit && ts[1] == omit {
+			return nil
 		}
+		return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), ts, 0)
 	}
-	if u.file == nil {
-		return nil
+	if u.file != nil && ts[1] != omit {
+		return u.file.setMtime(ts[1], set)
 	}
-	if ts[1] != omit {
-		u.file.touched(&ts[1])
-	} else {
-		u.file.touched(nil)
+	err := set()
+	if err == nil && u.file != nil {
+		u.file.touched()
 	}
-	return nil
+	return err
 }
 
 func givenTime(now bool, sec uint64, nsec uint32) unix.Timespec {

@@ -3,8 +3,10 @@ package fs_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,6 +77,38 @@ func TestAttributes(t *testing.T) {
 	f.Close()
 	if st, err := os.Stat(path); err != nil || time.Since(st.ModTime()) > time.Minute {
 		t.Errorf("mtime after a write: %v, %v", st.ModTime(), err)
+	}
+}
+
+// A time that a user sets while the file is being synced and closed in the background
+// stays, too.
+func TestTimeBesideSync(t *testing.T) {
+	const after = 20 * time.Millisecond
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: after})
+	when := time.Date(2001, 2, 3, 4, 5, 6, 789, time.UTC)
+	const files = 400
+	var all sync.WaitGroup
+	for i := range files {
+		path := d.path(fmt.Sprint(i))
+		write(t, path, text(uint64(i), 40_000))
+		all.Go(func() {
+			time.Sleep(rand.N(4 * after)) // as long as a sync may take to begin
+			if err := os.Chtimes(path, when, when); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	d.umount()
+	for i := range files {
+		st, err := os.Stat(filepath.Join(back, fmt.Sprint(i)+".lazy"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !st.ModTime().Equal(when) {
+			t.Errorf("file %d: mtime is %v, want %v", i, st.ModTime(), when)
+		}
 	}
 }
 

@@ -209,6 +209,7 @@ func (f *file) commit() error {
 		return nil
 	}
 	err := f.use((*store.Store).Commit)
+	f.unsettle()
 	if err != nil {
 		f.times.Lock()
 		f.uncommitted = true
@@ -237,7 +238,9 @@ func (f *file) sync() error {
 	if since.IsZero() {
 		return err
 	}
-	if e := f.use((*store.Store).Sync); e != nil {
+	e := f.use((*store.Store).Sync)
+	f.unsettle()
+	if e != nil {
 		f.times.Lock()
 		f.since, f.uncommitted = since, f.uncommitted || uncommitted
 		f.times.Unlock()
@@ -272,7 +275,8 @@ func (f *file) settle() {
 	f.m.setQuiet(f.shown, quiet{backing: st.Ctim, shown: f.ctime})
 }
 
-// unsettle notes that the store may have written to the backing inode.
+// unsettle notes that the store may have written to the backing inode. It is called
+// after that: somebody else may settle it meanwhile.
 func (f *file) unsettle() {
 	f.times.Lock()
 	f.settled = false
@@ -290,14 +294,23 @@ func (f *file) showTimes(st *unix.Stat_t) bool {
 }
 
 // touched notes that a user changed the backing inode itself: its mode, owner,
-// names or extended attributes, or its mtime if that is given.
-func (f *file) touched(mtime *unix.Timespec) {
+// names, extended attributes or times.
+func (f *file) touched() {
 	f.times.Lock()
 	defer f.times.Unlock()
 	f.ctime = coarseNow()
-	if mtime != nil {
-		f.mtime, f.settled = *mtime, false
+}
+
+// setMtime has set give the backing inode the mtime t, which a user has set. A settle
+// comes before or after that.
+func (f *file) setMtime(t unix.Timespec, set func() error) error {
+	f.times.Lock()
+	defer f.times.Unlock()
+	if err := set(); err != nil {
+		return err
 	}
+	f.mtime, f.ctime, f.settled = t, coarseNow(), false
+	return nil
 }
 
 // setGone notes whether f has lost its last name.

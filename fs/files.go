@@ -174,7 +174,7 @@ func (f *file) closeStore() error {
 	f.s = nil
 	f.times.Lock()
 	gone := f.gone
-	f.since, f.uncommitted, f.settled = time.Time{}, false, false
+	f.since, f.uncommitted = time.Time{}, false
 	f.times.Unlock()
 	if gone {
 		// What is committed is enough: the inode may be opened again, but it
@@ -188,6 +188,7 @@ func (f *file) closeStore() error {
 		f.m.logStore(f, err)
 	}
 	if f.writable {
+		f.unsettle()
 		f.settle()
 		f.m.keepPages(f, generation)
 	}

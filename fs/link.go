@@ -47,7 +47,7 @@ func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.
 	if err := unix.Linkat(unix.AT_FDCWD, procPath(f.path), dir.fd, e.backing, unix.AT_SYMLINK_FOLLOW); err != nil {
 		return status(err)
 	}
-	f.touched(nil)
+	f.touched()
 	f.setGone(false)
 	m.nodes.named(n)
 	n.setFresh()
@@ -123,7 +123,7 @@ func (m *mount) lostName(e *entry) {
 	if f == nil {
 		return
 	}
-	f.touched(nil)
+	f.touched()
 	if e.st.Nlink <= 1 {
 		f.setGone(true)
 	}

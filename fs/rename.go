@@ -71,7 +71,7 @@ func (r *renaming) replace() error {
 		if err := f.commit(); err != nil {
 			return err
 		}
-		defer f.touched(nil)
+		defer f.touched()
 	}
 	if err := r.move(); err != nil {
 		return err

@@ -76,7 +76,6 @@ func (t *files) syncUsed(s shown) {
 	if err := f.sync(); err != nil {
 		f.fail(err)
 	}
-	f.unsettle()
 	f.settle()
 }
 

@@ -107,7 +107,7 @@ func (m *mount) changePath(id uint64, do func(path string) error) error {
 	return m.withPath(id, func(path string, f *file) error {
 		err := do(path)
 		if err == nil && f != nil {
-			f.touched(nil)
+			f.touched()
 		}
 		return err
 	})
