@@ -38,20 +38,10 @@ func (m *mount) fillEntry(n *node, e *entry, out *fuse.EntryOut) {
 // size is size if it shows a store.
 func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
 	if n.store {
+		m.showTimes(n, st)
 		// A store that is open for writing has room reserved behind its end.
 		st.Blocks = min(st.Blocks, (st.Size+4095)/4096*8)
 		st.Size, st.Blksize = size, storeBlock
-		f := m.files.get(n.shown())
-		if f == nil || !f.showTimes(st) {
-			n.mu.Lock()
-			if n.quiet.backing == st.Ctim {
-				st.Ctim = n.quiet.shown
-			}
-			n.mu.Unlock()
-		}
-		if f != nil {
-			m.files.release(f)
-		}
 	}
 	if m.single != "" && n == m.root {
 		st.Mode, st.Nlink = unix.S_IFDIR|0o555, 2
@@ -75,6 +65,29 @@ func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
 	// A file system mounted below the folder numbers its inodes anew.
 	if n.inode.dev != m.root.inode.dev {
 		out.Ino ^= n.inode.dev << 32
+	}
+}
+
+// showTimes puts the times that users see of n, a store, into st.
+func (m *mount) showTimes(n *node, st *unix.Stat_t) {
+	f := m.files.get(n.shown())
+	if f != nil {
+		defer m.files.release(f)
+		if f.showTimes(st) {
+			return
+		}
+	}
+	n.mu.Lock()
+	q := n.quiet
+	n.mu.Unlock()
+	if q.outdates(st) {
+		var now unix.Stat_t
+		if m.nodes.stat(n, &now) == nil {
+			*st = now
+		}
+	}
+	if st.Ctim == q.backing {
+		st.Ctim = q.shown
 	}
 }
 

@@ -272,7 +272,7 @@ func (f *file) settle() {
 		}
 	}
 	f.settled = true
-	f.m.setQuiet(f.shown, quiet{backing: st.Ctim, shown: f.ctime})
+	f.m.setQuiet(f.shown, quiet{backing: st.Ctim, shown: f.ctime, mtime: st.Mtim})
 }
 
 // unsettle notes that the store may have written to the backing inode. It is called

@@ -44,7 +44,15 @@ type link struct {
 
 // A quiet says that a change of the backing inode came from the mount itself and
 // not from a user: when its ctime is backing, shown is what users see.
-type quiet struct{ backing, shown unix.Timespec }
+type quiet struct {
+	backing, shown unix.Timespec // ctimes
+	mtime          unix.Timespec
+}
+
+// outdates says that st was read before that change, while the store was written to.
+func (q quiet) outdates(st *unix.Stat_t) bool {
+	return st.Ctim.Nano() < q.backing.Nano() || st.Ctim == q.backing && st.Mtim != q.mtime
+}
 
 func (n *node) isDir() bool { return n.mode == unix.S_IFDIR }
 
