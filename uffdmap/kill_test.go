@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"lazyfs/store"
 )
 
 func init() { bodies["killed"] = killedBody }
@@ -242,53 +240,3 @@ func TestMapEitherKilled(t *testing.T) { disturbed(t, kill(rolePager, roleStandb
 
 // Helpers that stand still for a while, as in a debugger, are waited for.
 func TestMapHelperHalted(t *testing.T) { disturbed(t, halt, 4<<20) }
-
-// When both helpers are killed while no page is waited for, the program starts
-// new ones, and its writes are still there.
-func TestMapBothKilled(t *testing.T) {
-	data := content(4<<20, 22)
-	path := pack(t, data, store.CreateOptions{})
-	m := mustMap(t, path, Options{Writable: true})
-	for round := range 5 {
-		at := round * 200_000
-		data[at]++
-		m.Bytes()[at] = data[at]
-		old := helper(os.Getpid(), rolePager)
-		unix.Kill(helper(os.Getpid(), roleStandby), unix.SIGKILL)
-		unix.Kill(old, unix.SIGKILL)
-		eventually(t, "new helpers", func() bool {
-			now := helper(os.Getpid(), rolePager)
-			return now != 0 && now != old && helper(os.Getpid(), roleStandby) != 0
-		})
-		must(t, "protect, by a new pager", m.Protect()) // It serves the mapping: now pages may be waited for.
-	}
-	if !bytes.Equal(m.Bytes(), data) {
-		t.Error("memory differs from what was written")
-	}
-	if err := m.Close(); err != nil {
-		t.Error(err)
-	}
-	if !bytes.Equal(unpack(t, path), data) {
-		t.Error("store differs from what was written")
-	}
-}
-
-// Replaced helpers are reaped: none is left as a zombie.
-func TestMapReaps(t *testing.T) {
-	m := mustMap(t, pack(t, content(1<<20, 24), store.CreateOptions{}), Options{})
-	for range 10 {
-		old := helper(os.Getpid(), rolePager)
-		unix.Kill(old, unix.SIGKILL)
-		eventually(t, "a new pair", func() bool {
-			now := helper(os.Getpid(), rolePager)
-			return now != 0 && now != old && helper(os.Getpid(), roleStandby) != 0
-		})
-		eventually(t, "no dead helper", func() bool { return len(helpers(os.Getpid())) == 2 })
-	}
-	if err := m.Close(); err != nil {
-		t.Error(err)
-	}
-	if h := helpers(os.Getpid()); len(h) > 0 {
-		t.Errorf("helpers %v are left", h)
-	}
-}

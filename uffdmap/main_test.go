@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 	if d, err := time.ParseDuration(os.Getenv(patienceEnv)); err == nil {
 		standbyPatience = d
 	}
+	if folder := os.Getenv(stillbornEnv); folder != "" && os.Getenv(helperEnv) != "" {
+		endEarly(folder)
+	}
 	if os.Getenv(noMainEnv) == "" || os.Getenv(helperEnv) != "" {
 		Main()
 	}

@@ -1,12 +1,9 @@
 package uffdmap
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -26,9 +23,9 @@ type client struct {
 
 	mu      sync.Mutex // guards what follows
 	conn    *conn
-	pager   int  // pid of the pager last heard of
-	greeted bool // a helper of this connection has said hello
-	group   int  // process group of all helpers of this connection
+	pager   int // pid of the pager last heard of
+	group   int // process group of all helpers of this connection
+	starts  int // how often new helpers may be started until one has said hello
 	closing bool
 	failed  error // why there are no helpers
 	lastSeq uint64
@@ -124,7 +121,7 @@ func (c *client) start() error {
 		return err
 	}
 	unix.Close(pidfd)
-	c.conn, c.pager, c.group, c.greeted = &conn{fd: mine}, pid, pid, false
+	c.conn, c.pager, c.group = &conn{fd: mine}, pid, pid
 	// If it has died already that shows when listening.
 	c.conn.send(message{Verb: verbWelcome, Version: protocol, Folders: c.folders, fds: []int{self}})
 	return nil
@@ -156,7 +153,7 @@ func (c *client) hear(m message) {
 			call.done <- m.Err.asError()
 		}
 	case verbHello:
-		c.greeted = true
+		c.starts = maxStarts
 		reap(c.group, unix.WNOHANG)
 		if m.Pager != c.pager {
 			// The one that had read these requests is dead. What it had done
@@ -165,75 +162,6 @@ func (c *client) hear(m message) {
 			c.repeat()
 		}
 	}
-}
-
-// reap takes the exit status of the helpers in group that have ended, or with
-// options 0 of all, waiting for their end. They are children of this process;
-// somebody else may have reaped them.
-func reap(group, options int) {
-	for {
-		pid, err := unix.Wait4(-group, nil, options, nil)
-		if err != unix.EINTR && (err != nil || pid == 0) {
-			return
-		}
-	}
-}
-
-// repeat sends all requests without an answer again, in order, but first what makes
-// the others possible. The caller holds mu.
-func (c *client) repeat() {
-	open := slices.Sorted(maps.Keys(c.calls))
-	for _, attach := range []bool{true, false} {
-		for _, seq := range open {
-			if m := c.calls[seq].m; attach == (m.Verb == verbAttach) {
-				c.conn.send(m)
-			}
-		}
-	}
-	c.conn.send(message{Verb: verbRepeated})
-}
-
-// restart goes on after both helpers have ended, and says false if that was
-// wanted or can't be. Where the program got here although its pages were not
-// served, it has everything that new helpers need.
-func (c *client) restart(cause error) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	reap(c.group, 0)
-	unix.Close(c.conn.fd)
-	if c.closing {
-		return false
-	}
-	if !c.greeted {
-		return c.fail(fmt.Errorf("the helper ended before it was ready: %w", cause))
-	}
-	if err := c.start(); err != nil {
-		return c.fail(err)
-	}
-	c.attachAll()
-	return true
-}
-
-// attachAll has a pager that knows nothing serve all mappings, and asks it again what
-// has no answer. The caller holds mu.
-func (c *client) attachAll() {
-	for _, m := range c.maps {
-		c.register(m.attachment()) // A call, in case that the pager dies before its standby knows.
-	}
-	c.repeat()
-}
-
-// fail gives err to everybody who waits and who will ask. The caller holds mu.
-func (c *client) fail(err error) bool {
-	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%v", err)
-	}
-	c.failed = err
-	for seq, call := range c.calls {
-		delete(c.calls, seq)
-		call.done <- err
-	}
-	return false
 }
 
 // call asks the pager and waits for the answer.

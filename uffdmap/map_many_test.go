@@ -59,9 +59,7 @@ func TestMapStandbyHalted(t *testing.T) {
 		stopped = helper(os.Getpid(), roleStandby)
 		return stopped != 0
 	})
-	must(t, "stop", unix.Kill(stopped, unix.SIGSTOP))
-	// Only one of its threads has to see the signal at once; the others answer meanwhile.
-	must(t, "wait until it stands", unix.Waitid(unix.P_PID, stopped, nil, unix.WSTOPPED, nil))
+	stop(t, stopped)
 	other := mustMap(t, path, Options{})
 	same(t, "other mapping", other.Bytes(), data)
 	eventually(t, "another standby", func() bool {

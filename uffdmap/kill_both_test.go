@@ -1,0 +1,110 @@
+package uffdmap
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// When both helpers are killed while no page is waited for, the program starts
+// new ones, and its writes are still there.
+func TestMapBothKilled(t *testing.T) {
+	data := content(4<<20, 22)
+	path := pack(t, data, store.CreateOptions{})
+	m := mustMap(t, path, Options{Writable: true})
+	for round := range 5 {
+		at := round * 200_000
+		data[at]++
+		m.Bytes()[at] = data[at]
+		old := helper(os.Getpid(), rolePager)
+		unix.Kill(helper(os.Getpid(), roleStandby), unix.SIGKILL)
+		unix.Kill(old, unix.SIGKILL)
+		eventually(t, "new helpers", func() bool {
+			now := helper(os.Getpid(), rolePager)
+			return now != 0 && now != old && helper(os.Getpid(), roleStandby) != 0
+		})
+		must(t, "protect, by a new pager", m.Protect()) // It serves the mapping: now pages may be waited for.
+	}
+	if !bytes.Equal(m.Bytes(), data) {
+		t.Error("memory differs from what was written")
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(unpack(t, path), data) {
+		t.Error("store differs from what was written")
+	}
+}
+
+// stop stops all threads of a helper. Only one of them has to see the signal at once;
+// the others go on meanwhile.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	must(t, "stop", unix.Kill(pid, unix.SIGSTOP))
+	must(t, "wait until it stands", unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil))
+}
+
+// stillbornEnv names a folder: a helper that begins takes a file out of it and ends,
+// as long as there are any.
+const stillbornEnv = "LAZYFS_TEST_STILLBORN"
+
+func endEarly(folder string) {
+	files, _ := os.ReadDir(folder)
+	for _, f := range files {
+		if os.Remove(filepath.Join(folder, f.Name())) == nil {
+			os.Exit(3)
+		}
+	}
+}
+
+// When the helpers that replace killed ones die at once, too, others replace them, but
+// not for ever.
+func TestMapStillborn(t *testing.T) {
+	for _, deaths := range []int{maxStarts - 1, maxStarts} {
+		folder := t.TempDir()
+		t.Setenv(stillbornEnv, folder)
+		data := content(1<<20, 25)
+		m := mustMap(t, pack(t, data, store.CreateOptions{}), Options{})
+		for n := range deaths {
+			must(t, "write", os.WriteFile(filepath.Join(folder, strconv.Itoa(n)), nil, 0o600))
+		}
+		pager, standby := helper(os.Getpid(), rolePager), helper(os.Getpid(), roleStandby)
+		stop(t, pager) // or it starts another standby
+		must(t, "kill", errors.Join(unix.Kill(standby, unix.SIGKILL), unix.Kill(pager, unix.SIGKILL)))
+		eventually(t, "end of the pager", func() bool { return ended(pager) })
+		err := m.Prefetch(Range{0, m.Size()})
+		if lives := deaths < maxStarts; (err == nil) != lives {
+			t.Errorf("prefetch after %d deaths: %v", deaths, err)
+		} else if lives {
+			same(t, "mapping", m.Bytes(), data)
+		}
+		m.Close() // says the same
+	}
+}
+
+// Replaced helpers are reaped: none is left as a zombie.
+func TestMapReaps(t *testing.T) {
+	m := mustMap(t, pack(t, content(1<<20, 24), store.CreateOptions{}), Options{})
+	for range 10 {
+		old := helper(os.Getpid(), rolePager)
+		unix.Kill(old, unix.SIGKILL)
+		eventually(t, "a new pair", func() bool {
+			now := helper(os.Getpid(), rolePager)
+			return now != 0 && now != old && helper(os.Getpid(), roleStandby) != 0
+		})
+		eventually(t, "no dead helper", func() bool { return len(helpers(os.Getpid())) == 2 })
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if h := helpers(os.Getpid()); len(h) > 0 {
+		t.Errorf("helpers %v are left", h)
+	}
+}

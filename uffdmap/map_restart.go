@@ -1,0 +1,90 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reap takes the exit status of the helpers in group that have ended, or with
+// options 0 of all, waiting for their end. They are children of this process;
+// somebody else may have reaped them.
+func reap(group, options int) {
+	for {
+		pid, err := unix.Wait4(-group, nil, options, nil)
+		if err != unix.EINTR && (err != nil || pid == 0) {
+			return
+		}
+	}
+}
+
+// repeat sends all requests without an answer again, in order, but first what makes
+// the others possible. The caller holds mu.
+func (c *client) repeat() {
+	open := slices.Sorted(maps.Keys(c.calls))
+	for _, attach := range []bool{true, false} {
+		for _, seq := range open {
+			if m := c.calls[seq].m; attach == (m.Verb == verbAttach) {
+				c.conn.send(m)
+			}
+		}
+	}
+	c.conn.send(message{Verb: verbRepeated})
+}
+
+// maxStarts is how often helpers that have ended before they said hello are replaced:
+// somebody may kill them all, for want of memory perhaps, or they may not work at all
+// any more. The very first are not.
+const maxStarts = 6
+
+// restart goes on after both helpers have ended, and says false if that was
+// wanted or can't be. Where the program got here although its pages were not
+// served, it has everything that new helpers need.
+func (c *client) restart(cause error) bool {
+	if futile := maxStarts - c.starts; 0 < futile && futile < maxStarts { // Only this goroutine changes it.
+		time.Sleep(10 * time.Millisecond << futile)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	reap(c.group, 0)
+	unix.Close(c.conn.fd)
+	if c.closing {
+		return false
+	}
+	if c.starts == 0 {
+		return c.fail(fmt.Errorf("the helper ended before it was ready: %w", cause))
+	}
+	c.starts--
+	if err := c.start(); err != nil {
+		return c.fail(err)
+	}
+	c.attachAll()
+	return true
+}
+
+// attachAll has a pager that knows nothing serve all mappings, and asks it again what
+// has no answer. The caller holds mu.
+func (c *client) attachAll() {
+	for _, m := range c.maps {
+		c.register(m.attachment()) // A call, in case that the pager dies before its standby knows.
+	}
+	c.repeat()
+}
+
+// fail gives err to everybody who waits and who will ask. The caller holds mu.
+func (c *client) fail(err error) bool {
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%v", err)
+	}
+	c.failed = err
+	for seq, call := range c.calls {
+		delete(c.calls, seq)
+		call.done <- err
+	}
+	return false
+}
