@@ -93,7 +93,7 @@ func TestTimeBesideSync(t *testing.T) {
 		path := d.path(fmt.Sprint(i))
 		write(t, path, text(uint64(i), 40_000))
 		all.Go(func() {
-			time.Sleep(rand.N(4 * after)) // as long as a sync may take to begin
+			time.Sleep(rand.N(4 * after)) // waits for nothing: it picks a moment before, in or after a sync
 			if err := os.Chtimes(path, when, when); err != nil {
 				t.Error(err)
 			}

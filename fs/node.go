@@ -46,7 +46,7 @@ type link struct {
 // not from a user: when its ctime is backing, shown is what users see.
 type quiet struct {
 	backing, shown unix.Timespec // ctimes
-	mtime          unix.Timespec
+	mtime          unix.Timespec // of the backing inode then
 }
 
 // outdates says that st was read before that change, while the store was written to.

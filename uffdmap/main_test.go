@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lazyfs/store"
 )
 
@@ -214,6 +216,14 @@ func helper(pid int, role string) int {
 		}
 	}
 	return 0
+}
+
+// stop stops all threads of a helper. Only one of them has to see the signal at once;
+// the others go on meanwhile.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	must(t, "stop", unix.Kill(pid, unix.SIGSTOP))
+	must(t, "wait until it stands", unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil))
 }
 
 // descriptors lists what this process has open.

@@ -65,7 +65,6 @@ func (p *pager) succeed(held map[int32]holding) error {
 		go m.findResident()
 		p.add(m)
 	}
-	p.repeats.expect()
 	go p.watchProgram()
 	go p.keeper.run()
 	return p.obeyProgram()

@@ -8,7 +8,8 @@ type repeats struct {
 	seen map[uint64]struct{} // sequence numbers, until the program has sent all again
 }
 
-// expect is called by a pager that may find requests to another.
+// expect is called by a pager that has succeeded another, to which the program will
+// tell when it has sent all again. Others would remember every request.
 func (r *repeats) expect() { r.seen = map[uint64]struct{}{} }
 
 // isNew says whether m is to be obeyed.

@@ -7,7 +7,7 @@ import (
 )
 
 // A request that comes twice, as one that the last pager has left unread, is obeyed
-// once, up to where the program has sent all again.
+// once, up to where the program has sent all again. From then on none is remembered.
 func TestPagerObeysOnce(t *testing.T) {
 	mine, its, err := socketPair()
 	must(t, "make a socket pair", err)
@@ -25,6 +25,9 @@ func TestPagerObeysOnce(t *testing.T) {
 	}
 	unix.Shutdown(mine, unix.SHUT_WR)
 	must(t, "obey", p.obeyProgram())
+	if p.repeats.seen != nil {
+		t.Errorf("%d requests are remembered", len(p.repeats.seen))
+	}
 	replies := map[uint64]int{}
 	unix.SetsockoptTimeval(mine, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
 	for range 5 {

@@ -53,6 +53,7 @@ func runStandby() error {
 	unix.Close(s.pagerEnd)
 	setName(rolePager)
 	p := newPager(s.program, s.programEnd)
+	p.repeats.expect()
 	return p.succeed(s.held)
 }
 

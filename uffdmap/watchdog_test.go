@@ -28,7 +28,10 @@ const guardedEnv = "LAZYFS_TEST_GUARDED"
 // it a little later, and tells where it hung.
 func guard() int {
 	flag.Parse()
-	limit := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration) + 10*time.Second
+	limit := time.Duration(math.MaxInt64)
+	if timeout := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration); timeout > 0 {
+		limit = timeout + 10*time.Second
+	}
 	c := exec.Command("/proc/self/exe", os.Args[1:]...)
 	c.Args[0] = os.Args[0]
 	c.Env = append(os.Environ(), guardedEnv+"=1", "GOTRACEBACK=crash") // all threads, should the watchdog ask
@@ -38,9 +41,6 @@ func guard() int {
 	if err := c.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
-	}
-	if limit <= 10*time.Second { // no -timeout
-		limit = math.MaxInt64
 	}
 	dog := watch(c, limit)
 	c.Wait()

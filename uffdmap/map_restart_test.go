@@ -43,14 +43,6 @@ func TestMapBothKilled(t *testing.T) {
 	}
 }
 
-// stop stops all threads of a helper. Only one of them has to see the signal at once;
-// the others go on meanwhile.
-func stop(t *testing.T, pid int) {
-	t.Helper()
-	must(t, "stop", unix.Kill(pid, unix.SIGSTOP))
-	must(t, "wait until it stands", unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil))
-}
-
 // stillbornEnv names a folder: a helper that begins takes a file out of it and ends,
 // as long as there are any.
 const stillbornEnv = "LAZYFS_TEST_STILLBORN"
