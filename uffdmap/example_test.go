@@ -42,7 +42,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(folder)
-	for n := range 4 {
+	for n := range 8 {
 		if err := writePage(folder, n); err != nil {
 			log.Fatal(err)
 		}
@@ -56,10 +56,10 @@ func Example() {
 
 	// The first touch of a page brings it in from its file.
 	fmt.Printf("page 0 begins with 0x%X\n", word(0))
-	fmt.Printf("page 2 begins with 0x%X\n", word(2))
+	fmt.Printf("page 6 begins with 0x%X\n", word(6))
 
 	// A write that nobody asked to know of.
-	binary.NativeEndian.PutUint64(mem[1*pageLen:], 0x42)
+	binary.NativeEndian.PutUint64(mem[3*pageLen:], 0x42)
 
 	// From here on every write is noted. The writer only waits for that.
 	if err := m.Protect(); err != nil {
@@ -70,19 +70,21 @@ func Example() {
 	mutator.Wait()
 
 	for r := range m.Resident() {
-		fmt.Printf("brought in: pages %d to %d\n", r.Off/pageLen, r.End()/pageLen-1)
+		fmt.Printf("brought in: page %d\n", r.Off/pageLen)
 	}
 	for r := range m.Written() {
 		fmt.Printf("written while protected: page %d\n", r.Off/pageLen)
 	}
-	fmt.Printf("the words are 0x%X 0x%X 0x%X\n", word(0), word(1), word(2))
+	fmt.Printf("the words are 0x%X 0x%X 0x%X\n", word(0), word(3), word(6))
 	if err := m.Close(); err != nil {
 		log.Fatal(err)
 	}
 	// Output:
 	// page 0 begins with 0xDEADBEEFDEADBEEF
-	// page 2 begins with 0xDEADBEEFDEADBEEF
-	// brought in: pages 0 to 2
+	// page 6 begins with 0xDEADBEEFDEADBEEF
+	// brought in: page 0
+	// brought in: page 3
+	// brought in: page 6
 	// written while protected: page 0
 	// the words are 0x43 0x42 0xDEADBEEFDEADBEEF
 }

@@ -36,6 +36,7 @@ type stream struct {
 	start   int64 // the frame where its last window began
 	next    int64 // the first frame that no worker has taken yet; expected to be touched
 	end     int64 // of the window
+	last    int64 // the frame that was touched last
 	window  int64 // frames
 	workers int   // that fill it
 }
@@ -45,7 +46,7 @@ type stream struct {
 func (a *ahead) reset(frameSize, limit int64) {
 	a.max, a.run = max(1, limit/frameSize), max(1, maxRun/frameSize)
 	for i := range a.streams {
-		a.streams[i] = &stream{start: -1, next: -1, end: -1, window: 1}
+		a.streams[i] = &stream{start: -1, next: -1, end: -1, last: -1, window: 1}
 	}
 }
 
@@ -56,6 +57,9 @@ func (a *ahead) touched(n int64) (end int64, on *stream) {
 	defer a.mu.Unlock()
 	for i, s := range a.streams {
 		switch {
+		case n == s.last: // The same touch again, because a signal came.
+			a.use(i)
+			return n + 1, nil
 		case n == s.next:
 			a.grow(s, n)
 			s.start, s.next = n, min(n+a.run, s.end)
@@ -68,24 +72,22 @@ func (a *ahead) touched(n int64) (end int64, on *stream) {
 			a.use(i)
 			return n + 1, s
 		case n >= s.start && n < s.next:
-			a.use(i)
-			if s.window == 1 { // The same touch again.
-				return n + 1, nil
-			}
 			// The program has caught up with the workers. They go on before it.
 			a.grow(s, n)
+			a.use(i)
 			return min(n+a.run, s.next), s
 		}
 	}
 	last := len(a.streams) - 1
 	s := a.streams[last]
-	s.start, s.next, s.end, s.window = n, n+1, n+1, 1
+	s.start, s.next, s.end, s.last, s.window = n, n+1, n+1, n, 1
 	a.use(last)
 	return n + 1, nil
 }
 
-// grow doubles the window of s, which begins at n now. The caller holds mu.
+// grow doubles the window of s, which was touched at n. The caller holds mu.
 func (a *ahead) grow(s *stream, n int64) {
+	s.last = n
 	s.window = min(2*s.window, a.max)
 	s.end = max(s.end, n+s.window)
 	s.start = max(s.start, s.next-2*a.max)

@@ -76,6 +76,7 @@ func TestAheadWindow(t *testing.T) {
 	step(7, 8, 0) // told twice
 	step(55, 56, 0)
 	step(8, 10, 10) // follows 7
+	step(8, 9, 0)   // told twice
 	step(10, 14, 14)
 	s := step(14, 22, 22)
 	step(56, 58, 58)
@@ -86,6 +87,7 @@ func TestAheadWindow(t *testing.T) {
 		}
 	}
 	step(30, 30+run, 62) // caught up: the bound is 32
+	step(30, 31, 0)
 	step(39, 39+run, 71)
 	step(500, 501, 0)
 	step(39+run, 39+2*run, 79)

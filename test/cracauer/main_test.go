@@ -19,8 +19,8 @@ func Example() {
 	fmt.Println("error:", run())
 	// Output:
 	// page 0 holds 0xDEADBEEFDEADBEEF
-	// page 2 holds 0xDEADBEEFDEADBEEF
-	// brought in: pages [0 1 2]
+	// page 8 holds 0xDEADBEEFDEADBEEF
+	// brought in: pages [0 4 8]
 	// written while protected: pages [0]
 	// the words are 0x43 0x42 0xDEADBEEFDEADBEEF
 	// error: <nil>
