@@ -141,7 +141,7 @@ func packBare(b *testing.B, src *os.File, size int64, name string, id codec.ID, 
 			}
 			stored = stored[:0]
 			for p := plain[:n]; len(p) > 0; p = p[min(len(p), frame):] {
-				dst := stored[len(stored) : len(stored)+frame-frame/8]
+				dst := stored[len(stored) : len(stored)+frame-frame/minSaving]
 				got, err := c.Encode(dst, p[:min(len(p), frame)])
 				if err != nil {
 					got = copy(stored[len(stored):len(stored)+frame], p)

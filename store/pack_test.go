@@ -92,6 +92,26 @@ func TestPack(t *testing.T) {
 	}
 }
 
+// A frame is compressed when that saves a tenth of it, and stays raw where it
+// would save a fiftieth.
+func TestWhatStaysRaw(t *testing.T) {
+	for values, want := range map[int]string{137: "zstd", 222: "raw"} { // 7.1 and 7.8 bits
+		plain := make([]byte, 10*DefaultFrameSize)
+		r := rand.New(rand.NewPCG(1, uint64(values)))
+		for i := range plain {
+			plain[i] = byte(r.IntN(values))
+		}
+		info, err := Pack(context.Background(), tempFile(t), bytes.NewReader(plain), PackOptions{
+			CreateOptions: CreateOptions{Codec: codec.Zstd}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Frames[want] != 10 {
+			t.Errorf("bytes of %d values: %v, want 10 %s", values, info.Frames, want)
+		}
+	}
+}
+
 func verifyStore(t testing.TB, path string, plain []byte) {
 	t.Helper()
 	s, err := Open(path, Options{})
