@@ -178,6 +178,7 @@ func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 		if err := m.setInode(n, &in.SetAttrInCommon); err != nil {
 			return status(err)
 		}
+		n.setAltered()
 	}
 	out.SetTimeout(valid)
 	return status(m.attr(n, &out.Attr))

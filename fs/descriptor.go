@@ -27,9 +27,14 @@ type place struct {
 	*descriptor
 }
 
+// open opens the folder for what an O_PATH descriptor is not good for.
+func (p place) open() (int, error) {
+	return unix.Openat(p.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
 // sync makes the names in p durable.
 func (p place) sync() error {
-	fd, err := unix.Openat(p.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := p.open()
 	if err != nil {
 		return err
 	}

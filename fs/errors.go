@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -63,14 +65,26 @@ func (m *mount) logStore(f *file, err error) {
 	if errors.Is(err, store.ErrTooLarge) {
 		return
 	}
-	path, rerr := os.Readlink(procPath(f.path))
-	if rerr != nil {
-		path = f.name
-	}
+	path := f.backingPath()
 	var d *store.DamageError
 	if errors.As(err, &d) && d.Plain.Len > 0 {
 		m.logOnce("%s: bytes %#x to %#x can't be read: %v", path, d.Plain.Off, d.Plain.Off+d.Plain.Len, err)
 		return
 	}
 	m.logOnce("%s: %v", path, err)
+}
+
+// backingPath is where f lies, for messages.
+func (f *file) backingPath() string {
+	path, err := os.Readlink(procPath(f.path))
+	if err != nil {
+		return f.name
+	}
+	f.times.Lock()
+	defer f.times.Unlock()
+	if strings.HasSuffix(path, " (deleted)") && !f.gone {
+		// It was made without a name (O_TMPFILE), which is all the kernel tells.
+		return filepath.Join(filepath.Dir(path), f.name)
+	}
+	return path
 }

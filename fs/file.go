@@ -43,7 +43,7 @@ type file struct {
 	settled      bool      // the backing inode's mtime is mtime
 	uncommitted  bool      // written to since the last commit
 	since        time.Time // of the oldest write that isn't synced; zero: none
-	err          error     // of a sync in the background, for the next fsync
+	err          error     // of a sync or close in the background, for the next fsync
 	gone         bool      // has no name left
 }
 

@@ -29,6 +29,7 @@ type files struct {
 	limit   int        // of waiting
 	room    *sync.Cond // waiting has become less
 	closed  bool       // the mount has ended: everything is closed at once
+	failed  error      // of the first file that could not be closed durably
 
 	full chan struct{} // tells run that waiting exceeds its limit
 }
@@ -146,8 +147,16 @@ func (t *files) close(f *file) error {
 		return nil
 	}
 	err := f.closeStore()
+	if err != nil {
+		// Whoever opens the file next is told, or has it already.
+		f.m.nodes.fail(f.shown, err)
+		f.fail(err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.failed == nil {
+		t.failed = err
+	}
 	if f.refs == 0 {
 		delete(t.open, f.shown)
 		t.waiting--

@@ -80,7 +80,13 @@ func (m *mount) pin(n *node) (*file, error) {
 	if err != nil || f.path != fd {
 		unix.Close(fd)
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	if err := n.failure(); err != nil {
+		f.fail(err)
+	}
+	return f, nil
 }
 
 // Open opens a file.

@@ -80,8 +80,14 @@ func (m *mount) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if h == nil {
 		return fuse.EBADF
 	}
-	if err := h.sync(in.FsyncFlags&fdatasyncOnly != 0); err != nil {
+	dataOnly := in.FsyncFlags&fdatasyncOnly != 0
+	if err := h.sync(dataOnly); err != nil {
 		return status(err)
+	}
+	if h.fd < 0 && !dataOnly {
+		if err := m.syncInode(h.node, h.file); err != nil {
+			return status(err)
+		}
 	}
 	return status(m.nodes.syncNames(h.node))
 }

@@ -28,10 +28,12 @@ type node struct {
 	links    []link // where it can be found, unless it is a folder
 	nameless int    // O_PATH descriptor of what is no folder and has no name left, otherwise -1
 
-	mu    sync.Mutex // guards what follows
-	pages stamp      // state of the backing file that the kernel's pages show
-	quiet quiet
-	fresh bool // has a name that the disk may not know
+	mu      sync.Mutex // guards what follows
+	pages   stamp      // state of the backing file that the kernel's pages show
+	quiet   quiet
+	fresh   bool  // has a name that the disk may not know
+	altered bool  // see setAltered
+	failed  error // see nodes.fail
 
 	naming sync.Mutex // held while fresh is made not so; taken before nodes.mu and mu
 }

@@ -15,11 +15,15 @@ const unmountGrace = 3 * time.Second
 // or somebody who reads links in /proc, uses it for a moment only.
 const unmountTries = 100 * time.Millisecond
 
-// finish closes all stores once no more requests are served.
+// finish closes all stores and makes names and attributes durable, once no more
+// requests are served.
 func (s *Server) finish() {
 	<-s.ended
 	close(s.stopSync)
 	s.err = errors.Join(s.stays, s.m.files.closeAll())
+	if s.m.opt.Writable {
+		s.err = errors.Join(s.err, s.m.syncBacking())
+	}
 	close(s.done)
 }
 

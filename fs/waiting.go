@@ -80,17 +80,21 @@ func (t *files) syncUsed(s shown) {
 }
 
 // closeAll closes everything durably, handles in use or not, and keeps anything
-// from being opened. The mount has ended.
+// from being opened. The mount has ended. Its error is also that of files that were
+// closed before.
 func (t *files) closeAll() error {
 	t.mu.Lock()
 	t.closed = true
 	t.room.Broadcast()
 	t.mu.Unlock()
-	return t.each(func(f *file) error {
+	err := t.each(func(f *file) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return f.closeStore()
 	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return errors.Join(t.failed, err)
 }
 
 // each calls do for every open file, several at once, and joins the errors.

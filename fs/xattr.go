@@ -104,8 +104,12 @@ func (m *mount) changePath(id uint64, do func(path string) error) error {
 	if !m.opt.Writable {
 		return unix.EROFS
 	}
+	n := m.nodes.get(id)
 	return m.withPath(id, func(path string, f *file) error {
 		err := do(path)
+		if err == nil {
+			n.setAltered()
+		}
 		if err == nil && f != nil {
 			f.touched()
 		}

@@ -1,0 +1,74 @@
+package fs
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// setAltered notes that a user has changed what the backing inode keeps besides the
+// content: its mode, owner, times or extended attributes.
+func (n *node) setAltered() {
+	n.mu.Lock()
+	n.altered = true
+	n.mu.Unlock()
+}
+
+// syncInode makes durable what setAltered noted of n, which shows the store f. To sync
+// the store is not enough: that is fdatasync(2).
+func (m *mount) syncInode(n *node, f *file) error {
+	n.mu.Lock()
+	altered := n.altered
+	n.altered = false
+	n.mu.Unlock()
+	if !altered {
+		return nil
+	}
+	f.settle()
+	fd, err := reopenQuietly(f.path, unix.O_RDONLY)
+	switch {
+	case err == nil:
+		err = unix.Fsync(fd)
+		unix.Close(fd)
+	case errors.Is(err, unix.EACCES):
+		err = m.syncBacking() // An ordinary user may have taken the file from himself.
+	}
+	if err != nil {
+		n.setAltered()
+	}
+	return err
+}
+
+// syncBacking makes durable what the file system of the mirrored folder has, which is
+// names and attributes, and files that are no stores.
+func (m *mount) syncBacking() error {
+	dir, err := m.nodes.folders.use(m.root)
+	if err != nil {
+		return err
+	}
+	defer dir.done()
+	fd, err := dir.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Syncfs(fd)
+}
+
+// fail remembers that a file could not be closed durably while nobody used it.
+func (t *nodes) fail(s shown, err error) {
+	if n := t.shownAs(s); n != nil {
+		n.mu.Lock()
+		n.failed = err
+		n.mu.Unlock()
+	}
+}
+
+// failure is what fail remembered, once.
+func (n *node) failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	err := n.failed
+	n.failed = nil
+	return err
+}

@@ -1,0 +1,175 @@
+package fs_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// A disk is an ext4 that writes nothing by itself for minutes.
+type disk struct {
+	t     *testing.T
+	image string
+	dir   string // where it is mounted
+}
+
+// newDisk makes a disk of 64 MiB in folder.
+func newDisk(t *testing.T, folder string) *disk {
+	t.Helper()
+	d := &disk{t: t, image: filepath.Join(folder, "image"), dir: t.TempDir()}
+	if err := errors.Join(os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	// With the inode tables and the journal written nothing happens in the background.
+	d.run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image)
+	d.mount(d.image, d.dir)
+	return d
+}
+
+func (d *disk) run(name string, args ...string) {
+	d.t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		d.t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+func (d *disk) mount(image, dir string) {
+	d.t.Helper()
+	d.run("mount", "-o", "loop,commit=300", image, dir)
+	d.t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
+}
+
+// cut returns a folder with what would be there if the power were cut now.
+func (d *disk) cut() string {
+	d.t.Helper()
+	image, dir := filepath.Join(d.t.TempDir(), "cut"), d.t.TempDir()
+	d.run("cp", "--sparse=always", d.image, image)
+	d.mount(image, dir)
+	return dir
+}
+
+// What was asked of an inode before its fsync is there after a power cut: not just the
+// bytes, but mode, owner, times and extended attributes, too.
+func TestFsyncKeepsInode(t *testing.T) {
+	disk := newDisk(t, t.TempDir())
+	d := mountRW(t, disk.dir)
+	write(t, d.path("f"), text(1, 50_000))
+	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, past := int(f.Fd()), time.Unix(1e9, 5000)
+	err = errors.Join(f.Sync(), unix.Fchmod(fd, 0o4751), unix.Fchown(fd, 7, 8), unix.Fchmod(fd, 0o640),
+		unix.Fsetxattr(fd, "user.color", []byte("blue"), 0), os.Chtimes(d.path("f"), past, past), f.Sync())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(disk.cut(), "f.lazy")
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	if fi.Mode() != 0o640 || st.Uid != 7 || st.Gid != 8 || !fi.ModTime().Equal(past) {
+		t.Errorf("%v of %d:%d, changed %v; want %v of 7:8, changed %v", fi.Mode(), st.Uid, st.Gid, fi.ModTime(), os.FileMode(0o640), past)
+	}
+	color := make([]byte, 10)
+	if n, err := unix.Getxattr(path, "user.color", color); string(color[:max(n, 0)]) != "blue" {
+		t.Errorf("user.color is %q, %v", color[:max(n, 0)], err)
+	}
+}
+
+// When the end of a mount has been waited for, everything is there after a power cut:
+// also names, attributes, and files that are no stores.
+func TestUnmountKeepsAll(t *testing.T) {
+	disk := newDisk(t, t.TempDir())
+	for _, name := range []string{"plain", "old", "mode"} {
+		if err := os.WriteFile(filepath.Join(disk.dir, name), []byte("as it was"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unix.Sync()
+	d := mountRW(t, disk.dir)
+	plain, err := os.OpenFile(d.path("plain"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = plain.WriteString(", and more")
+	err = errors.Join(err, plain.Close(), os.Rename(d.path("old"), d.path("new")), os.Mkdir(d.path("dir"), 0o755),
+		os.Symlink("plain", d.path("link")), os.Chmod(d.path("mode"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.umount()
+	dir := disk.cut()
+	for _, name := range []string{"new", "dir", "link"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "old")); err == nil {
+		t.Error("what was renamed has its old name")
+	}
+	if fi, err := os.Lstat(filepath.Join(dir, "mode")); err != nil || fi.Mode() != 0o600 {
+		t.Errorf("after chmod: %v, %v", fi, err)
+	}
+	same(t, filepath.Join(dir, "plain"), []byte("as it was, and more"))
+}
+
+// When the disk of the stores fails after a file has been closed, nobody is there to be
+// told. The next fsync is, and who waits for the end of the mount.
+func TestLateFailureIsTold(t *testing.T) {
+	folder := smallDisk(t)
+	disk := newDisk(t, folder)
+	d := start(t, mountSpec{Source: disk.dir, Writable: true, SyncAfter: 500 * time.Millisecond})
+	write(t, d.path("before"), text(1, 50_000))
+	until(t, "the first store is synced", func() bool { return unlocked(filepath.Join(disk.dir, "before.lazy")) })
+	fill(t, folder, 0)
+	write(t, d.path("big"), noise(16<<20))
+	until(t, "the daemon has logged the failure", func() bool { return strings.Contains(d.log.String(), "/big.lazy: ") })
+	until(t, "the store is closed", func() bool { return unlocked(filepath.Join(disk.dir, "big.lazy")) })
+	f, err := os.Open(d.path("big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Sync() == nil {
+		t.Error("fsync of a file that could not be synced says nothing")
+	}
+	// What is lost stays lost when the disk has room again.
+	if err := errors.Join(f.Close(), os.Remove(filepath.Join(folder, "other"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(d.dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-d.done; err == nil {
+		t.Error("the mount ends as if all were durable")
+	}
+}
+
+// unlocked tells whether nobody has the store at path open for writing.
+func unlocked(path string) bool {
+	s, err := store.Open(path, store.Options{Writable: true})
+	if err == nil {
+		s.Discard()
+	}
+	return !errors.Is(err, store.ErrLocked)
+}
+
+// noise returns n bytes that don't compress.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+}
