@@ -243,7 +243,7 @@ func setTimes(u inUse, in *fuse.SetAttrInCommon) error {
 
 func givenTime(now bool, sec uint64, nsec uint32) unix.Timespec {
 	if now {
-		return coarseNow()
+		return fileNow()
 	}
 	return unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
 }

@@ -187,7 +187,7 @@ func (f *file) shrink(do func(s *store.Store, grain int64) error) error {
 
 // changed notes that the content was changed now.
 func (f *file) changed() {
-	now := coarseNow()
+	now := fileNow()
 	f.times.Lock()
 	defer f.times.Unlock()
 	f.mtime, f.ctime, f.settled = now, now, false
@@ -298,7 +298,7 @@ func (f *file) showTimes(st *unix.Stat_t) bool {
 func (f *file) touched() {
 	f.times.Lock()
 	defer f.times.Unlock()
-	f.ctime = coarseNow()
+	f.ctime = fileNow()
 }
 
 // setMtime has set give the backing inode the mtime t, which a user has set. A settle
@@ -309,7 +309,7 @@ func (f *file) setMtime(t unix.Timespec, set func() error) error {
 	if err := set(); err != nil {
 		return err
 	}
-	f.mtime, f.ctime, f.settled = t, coarseNow(), false
+	f.mtime, f.ctime, f.settled = t, fileNow(), false
 	return nil
 }
 
@@ -318,14 +318,6 @@ func (f *file) setGone(gone bool) {
 	f.times.Lock()
 	defer f.times.Unlock()
 	f.gone = gone
-}
-
-// coarseNow is the clock from which the kernel takes the times of files.
-func coarseNow() unix.Timespec {
-	var ts unix.Timespec
-	// The call can't fail: the clock exists and ts is ours (clock_gettime(2)).
-	unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts)
-	return ts
 }
 
 // since is how long ago ts was.
