@@ -41,7 +41,7 @@ func (s *Store) writeIndex(size int64) (*superblock, bool, error) {
 	}
 	sb := s.sb
 	sb.gen, sb.size, sb.copied = s.gen+1, size, false
-	sb.codec, sb.level = s.codec.ID(), int8(s.level)
+	sb.codec, sb.level = s.newCodec().ID(), int8(s.level)
 	sb.depth, sb.root = uint8(s.idx.depth()), s.idx.at
 	sb.frames, sb.stored, sb.end = s.frames, s.stored, end
 	sb.inline, sb.inlineKind, sb.inlinePlain = s.inline.data, s.inline.kind, s.inline.plain
@@ -120,13 +120,13 @@ func (s *Store) writeSuperblock(sb *superblock, logReserved bool) error {
 		slot = 1 - slot
 	}
 	s.mu.RUnlock()
-	if err := s.writeSlot(sb, slot); err != nil {
+	if n, err := s.writeSlot(sb, slot); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.freeNow(extent{sb.logOff, logBlockLen})
-		// It may be there all the same: what it names is kept until another is.
-		s.torn, s.cleared = true, nil
-		clear(s.changed)
+		if !undone(n, err) {
+			s.mayBe(sb.gen)
+		}
 		return err
 	}
 	s.mu.Lock()
@@ -146,13 +146,14 @@ func (s *Store) writeSuperblock(sb *superblock, logReserved bool) error {
 	return nil
 }
 
-func (s *Store) writeSlot(sb *superblock, slot int) error {
+// writeSlot writes a superblock, and returns how many bytes of it where that fails.
+func (s *Store) writeSlot(sb *superblock, slot int) (n int, err error) {
 	var b [slotLen]byte
 	sb.encode(b[:])
-	if _, err := s.d.WriteAt(b[:], int64(slot)*slotLen); err != nil {
-		return fmt.Errorf("write superblock: %w", err)
+	if n, err = s.d.WriteAt(b[:], int64(slot)*slotLen); err != nil {
+		return n, fmt.Errorf("write superblock: %w", err)
 	}
-	return nil
+	return n, nil
 }
 
 // finish commits, leaves the store without a log, gives free space back and makes
@@ -203,7 +204,7 @@ func (s *Store) copySlot() error {
 	}
 	sb := s.sb
 	sb.copied = true
-	if err := s.writeSlot(&sb, 1-s.slot); err != nil {
+	if _, err := s.writeSlot(&sb, 1-s.slot); err != nil {
 		return err
 	}
 	s.twins = true

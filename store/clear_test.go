@@ -234,3 +234,17 @@ func TestClearFullDisk(t *testing.T) {
 	}
 	must(t, s.Close())
 }
+
+// Nodes of the index that were changed are let go after a checkpoint, as others are.
+func TestChangedNodesAreLetGo(t *testing.T) {
+	s, err := createDisk(&simDisk{}, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	for leaf := range int64(4 * keptNodes) {
+		mustWrite(t, s, []byte("x"), leaf*fanout*MinFrameSize)
+	}
+	must(t, s.Sync())
+	must(t, s.checkpointNow())
+	if n := s.idx.loaded(s.idx.root); n > keptNodes+20 {
+		t.Errorf("%d nodes are in memory, want about %d", n, keptNodes)
+	}
+}

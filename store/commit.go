@@ -57,7 +57,7 @@ func (s *Store) commitChanges(wait bool, size int64) (err error) {
 		err = s.checkpoint(wait, size)
 	case s.checkpointHelps():
 		err = s.checkpoint(wait, size)
-		if isNoSpace(err) {
+		if isNoSpace(err) && !s.torn {
 			err = s.appendLog(wait, size)
 		}
 	default:
@@ -128,9 +128,12 @@ func (s *Store) appendLog(wait bool, size int64) error {
 	if err != nil {
 		return err
 	}
-	if err := s.writeLog(blocks, places); err != nil {
+	if whole, err := s.writeLog(blocks, places); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if whole {
+			s.mayBe(blocks[0].gen)
+		}
 		for _, l := range blocks { // The room that was taken for those that follow.
 			s.freeNow(extent{l.next, logBlockLen})
 		}
@@ -148,15 +151,28 @@ func (s *Store) appendLog(wait bool, size int64) error {
 	return nil
 }
 
-func (s *Store) writeLog(blocks []logBlock, places []int64) error {
+// writeLog writes a commit record. After an error whole says that all of it may be
+// there: a failed write may have been done, and what a short one left out may be zeros.
+func (s *Store) writeLog(blocks []logBlock, places []int64) (whole bool, err error) {
 	var b [logBlockLen]byte
 	for i := range blocks {
 		blocks[i].encode(b[:], s.idSum)
-		if _, err := s.d.WriteAt(b[:], places[i]); err != nil {
-			return fmt.Errorf("write log: %w", err)
+		if n, err := s.d.WriteAt(b[:], places[i]); err != nil {
+			return blocks[i].end && !undone(n, err), fmt.Errorf("write log: %w", err)
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// undone says that a write which wrote n bytes and failed with err has changed nothing.
+func undone(n int, err error) bool { return n == 0 && isNoSpace(err) }
+
+// mayBe notes that generation gen may be on disk though its write failed. Its number
+// is not used again, what it names is kept until a whole superblock follows, and no
+// log does before. The caller holds mu.
+func (s *Store) mayBe(gen uint64) {
+	s.torn, s.gen, s.cleared = true, gen, nil
+	clear(s.changed)
 }
 
 // committed makes the changes generation gen+1. The caller holds mu.

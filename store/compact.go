@@ -127,7 +127,7 @@ func (c *compactor) begin() error {
 	}
 	id := c.o.Codec
 	if id == 0 {
-		id = s.codec.ID()
+		id = s.newCodec().ID()
 	}
 	to, err := codec.New(id, c.o.Level)
 	if err != nil {
@@ -136,7 +136,8 @@ func (c *compactor) begin() error {
 	if err := s.reserveRecord(s.size); err != nil {
 		return err
 	}
-	s.codec, s.level, c.recode = to, c.o.Level, true
+	s.codec.Store(&to)
+	s.level, c.recode = c.o.Level, true
 	s.changes = true // The superblock names it.
 	if s.inline.data == nil {
 		return nil

@@ -394,3 +394,40 @@ func TestCompactRefuses(t *testing.T) {
 
 // readAll is what a store holds.
 func readAll(s *Store) ([]byte, error) { return io.ReadAll(io.NewSectionReader(s, 0, s.Size())) }
+
+// A frame that is compressed while Compact goes over to another codec says which one it
+// was compressed with.
+func TestAddBesideCompact(t *testing.T) {
+	s, err := Create(filepath.Join(t.TempDir(), "s.lazy"), CreateOptions{FrameSize: MaxFrameSize})
+	must(t, err)
+	defer s.Discard()
+	plain := text(MaxFrameSize, "words that take their time to compress ")
+	mustWrite(t, s, make([]byte, 4*MaxFrameSize), 0)
+	must(t, s.Sync())
+	stop, done := make(chan struct{}), make(chan error)
+	go func() {
+		w := s.NewFrameWriter()
+		defer w.Close()
+		for n := int64(1); ; n = n%3 + 1 {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if err := errors.Join(w.Add(n, plain), w.Flush()); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for i := range 20 {
+		id := []codec.ID{codec.Zstd, codec.LZ4}[i%2]
+		must(t, s.Compact(context.Background(), CompactOptions{Codec: id}))
+		for _, d := range checked(t, s) {
+			t.Error(d)
+		}
+	}
+	close(stop)
+	must(t, <-done)
+}

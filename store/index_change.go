@@ -136,6 +136,8 @@ func (x *index) flushNode(n *node, old entry, write func(*node, []byte) (entry, 
 		n.entries[i] = e
 		if e == (entry{}) {
 			n.kids[i].Store(nil)
+		} else {
+			x.keep(n, i) // While it was dirty it may have lost its place there.
 		}
 	}
 	used := fanout

@@ -37,7 +37,7 @@ func (s *Store) Info() (Info, error) {
 		return Info{}, os.ErrClosed
 	}
 	i := Info{Size: s.size, FrameSize: s.frameSize, Generation: s.gen,
-		Codec: s.codec.ID().String(), Level: s.level, Frames: map[string]int64{}}
+		Codec: s.newCodec().ID().String(), Level: s.level, Frames: map[string]int64{}}
 	var err error
 	if i.FileSize, i.DiskSize, err = s.fileSizes(); err != nil {
 		return Info{}, err

@@ -191,10 +191,11 @@ func (s *Store) setUp(o Options) error {
 	} else if o.Level != 0 {
 		level = o.Level
 	}
-	var err error
-	if s.codec, err = codec.New(id, level); err != nil {
+	c, err := codec.New(id, level)
+	if err != nil {
 		return err
 	}
+	s.codec.Store(&c)
 	s.level = level
 	s.size, s.gen = s.sb.size, s.sb.gen
 	s.frames, s.stored = s.sb.frames, s.sb.stored

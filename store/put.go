@@ -74,13 +74,17 @@ func (s *Store) compress(b, p []byte) ([]byte, kind, error) {
 	return s.encode(b, p)
 }
 
+// newCodec is the codec of new frames, at this moment.
+func (s *Store) newCodec() codec.Codec { return *s.codec.Load() }
+
 // encode is compress for what is not to be left out when it is zero.
 func (s *Store) encode(b, p []byte) ([]byte, kind, error) {
 	room := b[frameHeadLen : frameHeadLen+len(p)-len(p)/minSaving]
-	n, err := s.codec.Encode(room, p)
+	c := s.newCodec()
+	n, err := c.Encode(room, p)
 	switch {
 	case err == nil:
-		return b[:frameHeadLen+n], kind(s.codec.ID()), nil
+		return b[:frameHeadLen+n], kind(c.ID()), nil
 	case !errors.Is(err, codec.ErrShort):
 		return nil, 0, err
 	}

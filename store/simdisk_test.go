@@ -133,10 +133,14 @@ func (d *simDisk) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (d *simDisk) WriteAt(p []byte, off int64) (int, error) {
-	if err := d.do(simOp{what: "write", off: off, data: bytes.Clone(p)}); err != nil {
-		return 0, err
+	err := d.do(simOp{what: "write", off: off, data: bytes.Clone(p)})
+	switch {
+	case err == nil:
+		return len(p), nil
+	case d.short:
+		return len(p) / 2, err
 	}
-	return len(p), nil
+	return 0, err
 }
 
 func (d *simDisk) Truncate(size int64) error { return d.do(simOp{what: "truncate", off: size}) }

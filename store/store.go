@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"lazyfs/codec"
 )
@@ -51,7 +52,7 @@ type Store struct {
 
 	frameSize  int
 	shift      uint8
-	codec      codec.Codec // of new frames
+	codec      atomic.Pointer[codec.Codec] // of new frames; Compact changes it beside who compresses
 	level      int
 	cache      *Cache
 	dirtyLimit int64
@@ -103,7 +104,7 @@ type Store struct {
 	slot        int  // where sb lies
 	slotDurable bool // sb is known to survive a power cut
 	twins       bool // the other slot says the same
-	torn        bool // the last superblock may have been written in part: only another will do
+	torn        bool // a generation may be on disk though its write failed: only a whole superblock will do
 	logBlocks   []int64
 	logNext     int64 // where the next log block goes
 	logSeed     uint64
