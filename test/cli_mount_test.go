@@ -199,9 +199,9 @@ func TestUmountBusy(t *testing.T) {
 	must(t, dir, "umount", "mnt")
 }
 
-// SIGTERM and SIGINT end a mount as umount does: all that was written is there.
+// SIGTERM, SIGINT and SIGHUP end a mount as umount does: all that was written is there.
 func TestMountSignals(t *testing.T) {
-	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
+	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP} {
 		dir := t.TempDir()
 		write(t, dir+"/stores/README", nil)
 		mountStore(t, dir, "--rw", "stores", "mnt")

@@ -201,60 +201,6 @@ func TestBigSparseFile(t *testing.T) {
 	}
 }
 
-// A pack that is interrupted says so and leaves nothing: neither for a pipe
-// that never ends nor for a folder.
-func TestInterruptedPack(t *testing.T) {
-	for _, signal := range []os.Signal{os.Interrupt, unix.SIGTERM} {
-		dir := t.TempDir()
-		c := command(dir, "pack", "-", "x.lazy")
-		in, err := c.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer in.Close()
-		var errs bytes.Buffer
-		c.Stderr = &errs
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		// More than a pipe holds: when this returns, pack has read from it.
-		if _, err := in.Write(text(1, 1<<20)); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Process.Signal(signal); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.Wait() // the exit code is checked below
-		failed(t, result{err: errs.String(), code: c.ProcessState.ExitCode()}, 3, "lazyfs pack: interrupted\n")
-		if got := list(t, dir); len(got) != 0 {
-			t.Errorf("interrupted pack left %q", got)
-		}
-	}
-}
-
-// An interrupted pack of a folder removes all that it had made.
-func TestInterruptedPackFolder(t *testing.T) {
-	dir := t.TempDir()
-	for i := range 50 {
-		write(t, fmt.Sprintf("%s/src/%d", dir, i), noise(uint64(i), 2<<20))
-	}
-	c := command(dir, "pack", "src", "dst", "--jobs", "1", "--codec", "zstd", "--level", "9")
-	var errs bytes.Buffer
-	c.Stderr = &errs
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "pack has begun", func() bool { return len(list(t, dir)) == 2 })
-	if err := c.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Wait() // the exit code is checked below
-	failed(t, result{err: errs.String(), code: c.ProcessState.ExitCode()}, 3, "lazyfs pack: interrupted\n")
-	if got := list(t, dir); !slices.Equal(got, []string{"src"}) {
-		t.Errorf("interrupted pack left %q", got)
-	}
-}
-
 // A full disk is named as the cause, and nothing remains on it.
 func TestNoSpace(t *testing.T) {
 	dir := t.TempDir()

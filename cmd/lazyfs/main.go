@@ -25,10 +25,17 @@ func main() {
 
 // run executes one command line and returns the exit code.
 //
-// The first SIGINT or SIGTERM cancels the command, which cleans up; the second
-// ends the program at once.
+// The first SIGINT, SIGTERM or SIGHUP cancels the command, which cleans up. A second
+// SIGINT or SIGTERM ends the program at once; no SIGHUP does, since of one closed
+// terminal the shell and the kernel both tell. Where SIGHUP is ignored, as under
+// nohup(1), it stays so.
 func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	signals := []os.Signal{unix.SIGINT, unix.SIGTERM}
+	if !signal.Ignored(unix.SIGHUP) {
+		signals = append(signals, unix.SIGHUP)
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP) // keeps it caught after stop
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 

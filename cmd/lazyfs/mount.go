@@ -21,8 +21,8 @@ files appear as they are. With --rw files can be written, and new files become
 stores; --codec, --level and --frame say which.
 
 mount returns when the mount is ready; a daemon serves it until lazyfs umount,
-or until it gets SIGTERM or SIGINT, on which it unmounts and makes everything
-durable. fsync makes a file durable at once.
+or until it gets SIGTERM, SIGINT or SIGHUP, on which it unmounts and makes
+everything durable. fsync makes a file durable at once.
 
 OPTIONS are those of mount(8), for lines of fstab: rw, ro, allow_other, nosuid,
 nodev, noexec, and cache=, codec=, level=, frame= and log= with the values of the

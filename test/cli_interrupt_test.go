@@ -1,0 +1,122 @@
+package test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pack that is interrupted says so and leaves nothing: neither for a pipe
+// that never ends nor for a folder.
+func TestInterruptedPack(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, unix.SIGTERM, unix.SIGHUP} {
+		dir := t.TempDir()
+		c := command(dir, "pack", "-", "x.lazy")
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		var errs bytes.Buffer
+		c.Stderr = &errs
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// More than a pipe holds: when this returns, pack has read from it.
+		if _, err := in.Write(text(1, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Wait() // the exit code is checked below
+		failed(t, result{err: errs.String(), code: c.ProcessState.ExitCode()}, 3, "lazyfs pack: interrupted\n")
+		if got := list(t, dir); len(got) != 0 {
+			t.Errorf("interrupted pack left %q", got)
+		}
+	}
+}
+
+// An interrupted pack of a folder removes all that it had made.
+func TestInterruptedPackFolder(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 50 {
+		write(t, fmt.Sprintf("%s/src/%d", dir, i), noise(uint64(i), 2<<20))
+	}
+	c := command(dir, "pack", "src", "dst", "--jobs", "1", "--codec", "zstd", "--level", "9")
+	var errs bytes.Buffer
+	c.Stderr = &errs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "pack has begun", func() bool { return len(list(t, dir)) == 2 })
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // the exit code is checked below
+	failed(t, result{err: errs.String(), code: c.ProcessState.ExitCode()}, 3, "lazyfs pack: interrupted\n")
+	if got := list(t, dir); !slices.Equal(got, []string{"src"}) {
+		t.Errorf("interrupted pack left %q", got)
+	}
+}
+
+// A closed terminal, of which the shell and the kernel may tell one after the other,
+// interrupts a pack of a folder as Ctrl-C does, which removes all that it had made.
+func TestHungUpPackFolder(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 3000 {
+		write(t, fmt.Sprintf("%s/src/%d", dir, i), nil)
+	}
+	write(t, dir+"/src/last", noise(1, 7<<20))
+	c := command(dir, "pack", "src", "dst", "--jobs", "1", "--codec", "zstd", "--level", "9")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "pack has begun", func() bool { return len(list(t, dir)) == 2 })
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	eventually(t, "pack has ended", func() bool {
+		_ = c.Process.Signal(unix.SIGHUP) // fails once it has ended
+		return len(ended) > 0
+	})
+	if code := c.ProcessState.ExitCode(); code != 3 {
+		t.Errorf("pack ends with %v, want exit code 3", c.ProcessState)
+	}
+	if got := list(t, dir); !slices.Equal(got, []string{"src"}) {
+		t.Errorf("pack left %q", got)
+	}
+}
+
+// Under nohup(1) a closed terminal interrupts nothing.
+func TestPackNohup(t *testing.T) {
+	dir := t.TempDir()
+	c := exec.Command("nohup", binary, "pack", "-", "x.lazy")
+	c.Dir = dir
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	plain := text(1, 1<<20)
+	// More than a pipe holds: when this returns, pack has read from it.
+	if _, err := in.Write(plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Process.Signal(unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	if err := c.Wait(); err != nil {
+		t.Errorf("pack under nohup ends with %v", err)
+	}
+	if got := must(t, dir, "cat", "x.lazy"); got != string(plain) {
+		t.Error("other bytes")
+	}
+}
