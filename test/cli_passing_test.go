@@ -1,9 +1,11 @@
 package test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,4 +120,77 @@ func TestMountAfterUmount8(t *testing.T) {
 	}
 	write(t, dir+"/mnt/x", []byte("new"))
 	must(t, dir, "umount", "mnt")
+}
+
+// umount waits for the daemon. When that takes long it says so in one line, which
+// names the places where the mount is besides: here, and in another mount namespace.
+func TestUmountWaits(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "stores", "mnt")
+	daemon := daemonOf(t, dir+"/mnt")
+	if err := os.Mkdir(dir+"/other", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	other := exec.Command("unshare", "--mount", "cat")
+	in, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Wait()
+	defer in.Close()
+	eventually(t, "cat runs", func() bool {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", other.Process.Pid))
+		return err == nil && string(name) == "cat\n"
+	})
+	if err := unix.Mount(dir+"/mnt", dir+"/other", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir+"/other", unix.MNT_DETACH) }) // fails when it is unmounted, as it should be
+
+	want := fmt.Sprintf("lazyfs umount: %s/mnt: unmounted, waiting for its daemon (pid %d), since it is mounted elsewhere, too: "+
+		"%s/other, %s/mnt in the mount namespace of cat (pid %d)\n", dir, daemon, dir, dir, other.Process.Pid)
+	umountWaits(t, dir, want, func() {
+		if err := unix.Unmount(dir+"/other", 0); err != nil {
+			t.Error(err)
+		}
+		in.Close()
+	})
+
+	mountStore(t, dir, "--rw", "stores", "mnt")
+	daemon = daemonOf(t, dir+"/mnt")
+	stop(t, daemon)
+	want = fmt.Sprintf("lazyfs umount: %s/mnt: unmounted, waiting for its daemon (pid %d) to write everything\n", dir, daemon)
+	umountWaits(t, dir, want, func() { unix.Kill(daemon, unix.SIGCONT) })
+}
+
+// umountWaits unmounts mnt, which has to say what it waits for before goOn ends that.
+func umountWaits(t *testing.T, dir, want string, goOn func()) {
+	t.Helper()
+	c := command(dir, "umount", "mnt")
+	errs, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// One that says nothing is not waited for.
+	silence := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+	defer silence.Stop()
+	r := bufio.NewReader(errs)
+	line, err := r.ReadString('\n')
+	if line != want {
+		t.Errorf("umount says %q (%v), want %q", line, err, want)
+	}
+	goOn()
+	if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+		t.Errorf("umount says then: %q, %v", rest, err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("umount ends with %v", err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -21,7 +22,8 @@ var umountCommand = command{
 	about: `When it returns 0, everything written through the mount is durable. If the daemon
 could not write everything, or had died before, umount says so and returns 3;
 nothing is mounted then either. A mount in use stays mounted, and umount names
-the processes that use it.`,
+the processes that use it. The daemon lives as long as the mount is anywhere, such
+as in another mount namespace: umount names these places, and waits.`,
 	examples: []string{"lazyfs umount /mnt"},
 	declare: func(*pflag.FlagSet) action {
 		return umount
@@ -56,12 +58,29 @@ func umount(ctx context.Context, args []string) error {
 		return fmt.Errorf("%s: unmounted, but its daemon was not found: what it has not written yet may still follow", m.dir)
 	case pidfd >= 0:
 		defer unix.Close(pidfd)
-		if err := waitReadable(ctx, pidfd); err != nil {
+		if err := r.awaitEnd(ctx, pidfd, m); err != nil {
 			return err
 		}
 	}
 	r.remove() // a daemon that was killed has not
 	return r.outcome(m.dir)
+}
+
+// awaitEnd waits for the end of the daemon that served m, and says what it waits for
+// when that takes long.
+func (r *record) awaitEnd(ctx context.Context, pidfd int, m mountPoint) error {
+	soon, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := waitReadable(soon, pidfd)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	cause := " to write everything"
+	if places := m.elsewhere(); len(places) > 0 {
+		cause = ", since it is mounted elsewhere, too: " + strings.Join(places, ", ")
+	}
+	fmt.Fprintf(os.Stderr, "lazyfs umount: %s: unmounted, waiting for its daemon (pid %d)%s\n", m.dir, r.PID, cause)
+	return waitReadable(ctx, pidfd)
 }
 
 // outcome says whether the daemon, which is dead, made everything durable.
