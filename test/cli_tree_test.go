@@ -140,6 +140,21 @@ func TestPackUnpackFolder(t *testing.T) {
 	}
 }
 
+// The new folder may be named with slashes behind its name, as for mkdir(1).
+func TestPackUnpackFolderSlash(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/src/x", text(1, 5000))
+	must(t, dir, "pack", "src/", "stores/")
+	must(t, dir, "unpack", "stores/", dir+"/back//")
+	sameTree(t, dir+"/back", dir+"/src")
+	if got := list(t, dir); !slices.Equal(got, []string{"back", "src", "stores"}) {
+		t.Errorf("folder holds %q", got)
+	}
+	fails(t, dir, 3, "lazyfs pack: stores: exists: a folder is never replaced", "pack", "src", "stores/")
+	fails(t, dir, 3, "lazyfs pack: src/sub: lies in the folder src itself", "pack", "src", "src/sub/")
+	fails(t, dir, 3, "lazyfs pack: /: exists: a folder is never replaced", "pack", "src", "/")
+}
+
 // Packing the folder again takes stores as the plain files they are; one round
 // of unpacking gives them back.
 func TestPackFolderOfStores(t *testing.T) {

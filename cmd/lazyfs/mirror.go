@@ -72,6 +72,10 @@ func readTree(root string) (tree, error) {
 // run makes the folder under a temporary name and gives it its own when it is
 // complete and durable; after an error nothing of it remains.
 func (m *mirror) run(ctx context.Context, t tree) error {
+	// With a slash behind it a name is that of a folder that exists.
+	if dst := strings.TrimRight(m.dst, "/"); dst != "" {
+		m.dst = dst
+	}
 	if err := m.checkTarget(); err != nil {
 		return err
 	}
