@@ -9,6 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mountFlags are those flags of the mount at dir that lazyfs has options for.
+func mountFlags(t *testing.T, dir string) int64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Flags & (unix.ST_RDONLY | unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC)
+}
+
 // Under the name mount.fuse.lazyfs the program is the helper of mount(8): it takes
 // a line of fstab as mount(8) passes it on, is silent, and serves in a daemon.
 func TestMountHelper(t *testing.T) {
@@ -29,14 +39,7 @@ func TestMountHelper(t *testing.T) {
 		c.Dir = dir
 		return finish(t, c)
 	}
-	flags := func() int64 {
-		t.Helper()
-		var st unix.Statfs_t
-		if err := unix.Statfs(dir+"/mnt", &st); err != nil {
-			t.Fatal(err)
-		}
-		return st.Flags & (unix.ST_RDONLY | unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC)
-	}
+	flags := func() int64 { return mountFlags(t, dir+"/mnt") }
 	r := helper("stores", "mnt", "-n", "-s", "-v", "-t", "fuse.lazyfs", "-o",
 		"rw,allow_other,noexec,cache=16M,codec=zstd,level=3,frame=64K,log="+dir+"/log,_netdev,nofail,noatime,user=root,x-systemd.automount")
 	if r != (result{}) {
@@ -58,6 +61,10 @@ func TestMountHelper(t *testing.T) {
 		t.Errorf("remount rw: %+v, flags %#x", r, flags())
 	}
 	write(t, dir+"/mnt/newer", nil)
+	// For remount,exec mount(8) leaves noexec out.
+	if r := helper("stores", "mnt", "-o", strings.Replace("rw"+again, ",noexec", "", 1)); r != (result{}) || flags() != 0 {
+		t.Errorf("remount exec: %+v, flags %#x", r, flags())
+	}
 	must(t, dir, "umount", "mnt")
 
 	// Without a word it is writable.
@@ -74,4 +81,37 @@ func TestMountHelper(t *testing.T) {
 	failed(t, helper("stores", "mnt", "-o", "rw,bogus=1"), 2, "lazyfs mount: --options rw,bogus=1: bogus=1: unknown option")
 	failed(t, helper("none", "mnt"), 3, "lazyfs mount: ")
 	failed(t, lazyfs(t, dir, "mount", "-o", "codec=zstd", "stores", "mnt"), 2, "lazyfs mount: --codec: has no meaning without --rw")
+}
+
+// remount changes what its options name, and nothing else. Of two that contradict each
+// other the last one holds.
+func TestRemount(t *testing.T) {
+	const all = unix.ST_RDONLY | unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "--rw", "-o", "exec,noexec", "stores", "mnt")
+	// A flag that lazyfs has no option for stays, too.
+	if err := unix.Mount("", dir+"/mnt", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOSYMFOLLOW|unix.MS_NOATIME, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		options string
+		want    int64
+	}{
+		{"remount", all &^ unix.ST_RDONLY},
+		{"remount,ro", all},
+		{"remount,exec", all &^ unix.ST_NOEXEC},
+		{"remount,nodev,noexec,dev", all &^ unix.ST_NODEV},
+		{"remount,rw,suid", unix.ST_NOEXEC},
+		{"remount,nodev", unix.ST_NODEV | unix.ST_NOEXEC},
+	} {
+		must(t, dir, "mount", "-o", step.options, "stores", "mnt")
+		if got := mountFlags(t, dir+"/mnt"); got != step.want {
+			t.Errorf("after %s the mount's flags are %#x, want %#x", step.options, got, step.want)
+		}
+	}
+	if info := string(read(t, "/proc/self/mountinfo")); !strings.Contains(info, " "+dir+"/mnt rw,nodev,noexec,noatime,nosymfollow ") {
+		t.Errorf("noatime or nosymfollow is missing:\n%s", info)
+	}
+	must(t, dir, "umount", "mnt")
 }

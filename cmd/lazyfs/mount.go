@@ -27,8 +27,9 @@ everything durable. fsync makes a file durable at once.
 OPTIONS are those of mount(8), for lines of fstab: rw, ro, allow_other, nosuid,
 nodev, noexec, and cache=, codec=, level=, frame= and log= with the values of the
 flags. Under the name mount.fuse.lazyfs the program is what mount(8) runs for
--t fuse.lazyfs; such a mount is writable unless it is ro. remount changes rw, ro,
-nosuid, nodev and noexec of a mount that is there.`,
+-t fuse.lazyfs; such a mount is writable unless it is ro. remount changes a mount
+that is there: those of rw, ro, nosuid, nodev, noexec, suid, dev and exec that are
+named.`,
 	examples: []string{
 		"lazyfs mount vm.img.lazy /mnt",
 		"lazyfs mount --rw --codec zstd data /srv/data",
@@ -42,7 +43,7 @@ nosuid, nodev and noexec of a mount that is there.`,
 		f.BoolVar(&m.foreground, "foreground", false, "serve in this process, until the mount is unmounted")
 		f.BoolVar(&m.allowOther, "allow-other", false, "let other users access the mount")
 		f.StringVar(&m.log, "log", "", "append the daemon's messages to `FILE`, not to the system's log")
-		m.options.flags = f
+		m.options = mountOptions{flags: f, named: make(map[string]bool)}
 		f.VarP(&m.options, "options", "o", "set these flags in the words of mount(8): `OPTIONS` with commas between them")
 		m.quiet = quietFlag(f)
 		f.IntVar(&m.readyFD, readyFlag, 0, "")

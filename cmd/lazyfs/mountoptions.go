@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // mountHelper is the name under which mount(8) runs this program for a file system
@@ -16,12 +17,12 @@ const mountHelper = "mount.fuse.lazyfs"
 
 // asCommand returns the command line args, or what it stands for when mount(8) has
 // made it: mount.fuse.lazyfs SOURCE DIR [-nsv] [-o OPTIONS] [-t TYPE]. There a mount
-// is writable unless the options say ro.
+// is writable unless the options say ro, and for a remount they are all it shall have.
 func asCommand(args []string) []string {
 	if filepath.Base(args[0]) != mountHelper {
 		return args
 	}
-	command := []string{"lazyfs", "mount", "--quiet", "-o", "rw"}
+	command := []string{"lazyfs", "mount", "--quiet", "-o", "rw,suid,dev,exec"}
 	for i := 1; i < len(args); i++ {
 		switch args[i] {
 		case "-n", "-s", "-v":
@@ -36,9 +37,24 @@ func asCommand(args []string) []string {
 
 // mountOptions is the flag -o, which sets other flags in the words of mount(8).
 type mountOptions struct {
-	flags    *pflag.FlagSet
-	restrict []string // nosuid, nodev, noexec
-	remount  bool     // change a mount that is there
+	flags   *pflag.FlagSet
+	named   map[string]bool // of restrictions: whether the options ask for it or for its opposite
+	remount bool            // change a mount that is there
+}
+
+// restrictions are the options that restrict a mount, with the kernel's flags for them.
+// Without the first two letters they are the opposite.
+var restrictions = map[string]uintptr{"nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC}
+
+// restrict lists the restrictions that the options ask for.
+func (o *mountOptions) restrict() []string {
+	var names []string
+	for name, asked := range o.named {
+		if asked {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (o *mountOptions) String() string { return "" }
@@ -65,8 +81,11 @@ func (o *mountOptions) set(option string) error {
 		return o.flags.Set("allow-other", "true")
 	case slices.Contains([]string{"cache", "codec", "level", "frame", "log"}, name) && hasValue:
 		return o.flags.Set(name, value)
-	case slices.Contains([]string{"nosuid", "nodev", "noexec"}, option):
-		o.restrict = append(o.restrict, option)
+	case restrictions[option] != 0:
+		o.named[option] = true
+		return nil
+	case restrictions["no"+option] != 0:
+		o.named["no"+option] = false
 		return nil
 	case option == "remount":
 		o.remount = true
@@ -83,6 +102,6 @@ func (o *mountOptions) set(option string) error {
 // or is the business of mount(8), or of times of access, which a mount leaves alone.
 var forOthers = []string{
 	"", "defaults", "auto", "noauto", "nofail", "_netdev", "nouser", "users", "owner", "group",
-	"suid", "dev", "exec", "async", "default_permissions",
+	"async", "default_permissions",
 	"atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime",
 }

@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 )
 
 // remount changes the kernel's view of a mount that is there: whether it can be
-// written to, and what is restricted. All else stays as its daemon was started.
+// written to, and what is restricted, where the options name it. All else stays.
 func (m *mounter) remount(dir string) error {
 	dir, err := resolveMountDir(dir)
 	if err != nil {
@@ -29,15 +30,43 @@ func (m *mounter) remount(dir string) error {
 			}
 		}
 	}
-	flags := uintptr(unix.MS_REMOUNT)
-	if !m.rw {
-		flags |= unix.MS_RDONLY
+	flags, err := remountFlags(dir)
+	if err != nil {
+		return err
 	}
-	for _, r := range m.options.restrict {
-		flags |= map[string]uintptr{"nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC}[r]
+	set := func(flag uintptr, on bool) {
+		flags &^= flag
+		if on {
+			flags |= flag
+		}
+	}
+	if m.flagSet.Changed("rw") {
+		set(unix.MS_RDONLY, !m.rw)
+	}
+	for name, on := range m.options.named {
+		set(restrictions[name], on)
 	}
 	if err := unix.Mount("", dir, "", flags, ""); err != nil {
 		return fmt.Errorf("%s: remount: %w", dir, err)
 	}
 	return nil
 }
+
+// remountFlags are the flags of mount(2) that leave the mount at dir as it is. It keeps
+// its times of access without one.
+func remountFlags(dir string) (uintptr, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	// These have the same values in statfs(2) and in mount(2).
+	const same = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_SYNCHRONOUS
+	flags := unix.MS_REMOUNT | uintptr(st.Flags)&same
+	if st.Flags&stNosymfollow != 0 {
+		flags |= unix.MS_NOSYMFOLLOW
+	}
+	return flags, nil
+}
+
+// stNosymfollow is ST_NOSYMFOLLOW of statfs(2) (Linux 5.10).
+const stNosymfollow = 0x2000

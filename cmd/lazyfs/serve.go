@@ -82,7 +82,7 @@ func (m *mounter) fsOptions(logger *log.Logger) fs.Options {
 	return fs.Options{
 		Writable:   m.rw,
 		AllowOther: m.allowOther,
-		Restrict:   m.options.restrict,
+		Restrict:   m.options.restrict(),
 		CacheBytes: int64(m.cache),
 		Codec:      codec.ID(m.flags.codec),
 		Level:      m.flags.level,
