@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,6 +72,35 @@ func TestCompact(t *testing.T) {
 	must(t, dir, "check", "x.lazy")
 	if got := must(t, dir, "cat", "x.lazy"); got != string(want) {
 		t.Error("other bytes after compact")
+	}
+}
+
+// What compact does not change, the content, it does not date anew: the store keeps its
+// time and its file capabilities, whether anything was moved or not.
+func TestCompactKeepsTime(t *testing.T) {
+	dir := t.TempDir()
+	holed(t, dir+"/x.lazy", text(3, 1<<20))
+	capability := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // cap_net_bind_service=pe
+	if err := unix.Setxattr(dir+"/x.lazy", "security.capability", capability, 0); err != nil {
+		t.Fatal(err)
+	}
+	when := time.Date(2001, 2, 3, 4, 5, 6, 789, time.UTC)
+	if err := os.Chtimes(dir+"/x.lazy", when, when); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{}, {}, {"--codec", "zstd"}} {
+		must(t, dir, append([]string{"compact", "x.lazy"}, args...)...)
+		info, err := os.Stat(dir + "/x.lazy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !info.ModTime().Equal(when) {
+			t.Errorf("compact %q: the time is %v, want %v", args, info.ModTime(), when)
+		}
+		got := make([]byte, 64)
+		if n, err := unix.Getxattr(dir+"/x.lazy", "security.capability", got); err != nil || string(got[:n]) != string(capability) {
+			t.Errorf("compact %q: the file's capabilities are %x, %v, want %x", args, got[:max(n, 0)], err, capability)
+		}
 	}
 }
 

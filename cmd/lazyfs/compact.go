@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"lazyfs/codec"
 	"lazyfs/store"
@@ -23,7 +24,8 @@ var compactCommand = command{
 too. Others may read the store meanwhile, not write it; what they still read stays
 until they are done: compact again then. It may be interrupted at any time, also
 by a power cut: the store is whole, and the next compact goes on. It needs free
-space on the disk of a few MiB, or a sixty-fourth of the store if that is more.`,
+space on the disk of a few MiB, or a sixty-fourth of the store if that is more. The
+content is the same, and so are mode and times, for the owner and for root.`,
 	examples: []string{
 		"lazyfs compact vm.img.lazy",
 		"lazyfs compact --codec zstd --level 9 archive.lazy",
@@ -51,16 +53,35 @@ func (c *compacter) run(ctx context.Context, args []string) error {
 			return usagef("--level %d: %w", c.level, err)
 		}
 	}
-	s, err := store.Open(path, store.Options{Writable: true})
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
+	defer f.Close() // gives the lock up
+	s, err := openShared(f)
+	if err != nil {
+		return err
+	}
+	meta, err := readMeta(f)
+	if err != nil {
+		return errors.Join(err, s.Discard())
+	}
 	before, after, err := c.compact(ctx, s, path)
 	// What was moved until an error or an interruption is kept.
-	if err := errors.Join(err, s.Close()); err != nil {
+	if err := errors.Join(err, s.Close(), meta.putBack(f)); err != nil {
 		return err
 	}
 	return c.tell(path, before, after)
+}
+
+// openShared opens the store in f for writing. The writer's lock stays until f, too, is
+// closed.
+func openShared(f *os.File) (*store.Store, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	return store.OpenFile(os.NewFile(uintptr(fd), f.Name()), store.Options{Writable: true, Shared: true})
 }
 
 func (c *compacter) compact(ctx context.Context, s *store.Store, path string) (before, after store.Info, err error) {

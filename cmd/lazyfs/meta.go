@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -36,6 +37,39 @@ func keepTimes(path string, stat *syscall.Stat_t, flags int) error {
 	times := []unix.Timespec{unix.Timespec(stat.Atim), unix.Timespec(stat.Mtim)}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, times, flags); err != nil {
 		return fmt.Errorf("set times: %w", err)
+	}
+	return nil
+}
+
+// A fileMeta is what writing to a file takes from it besides its content.
+type fileMeta struct {
+	info       fs.FileInfo
+	capability []byte // the attribute of file capabilities; empty when there are none
+}
+
+// capabilityAttr is the attribute of file capabilities (capabilities(7)).
+const capabilityAttr = "security.capability"
+
+func readMeta(f *os.File) (fileMeta, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return fileMeta{}, err
+	}
+	var b [64]byte                                            // There are versions of 20 and 24 bytes.
+	n, _ := unix.Fgetxattr(int(f.Fd()), capabilityAttr, b[:]) // What can't be read there isn't.
+	return fileMeta{info, b[:max(n, 0)]}, nil
+}
+
+// putBack gives f its mode, times and capabilities again, as far as this user may.
+func (m fileMeta) putBack(f *os.File) error {
+	if err := keepMeta(fdPath(f), m.info); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if len(m.capability) == 0 {
+		return nil
+	}
+	if err := unix.Fsetxattr(int(f.Fd()), capabilityAttr, m.capability, 0); err != nil && err != unix.EPERM {
+		return fmt.Errorf("%s: set file capabilities: %w", f.Name(), err)
 	}
 	return nil
 }
