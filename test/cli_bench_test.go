@@ -240,17 +240,22 @@ func TestMapPictures(t *testing.T) {
 	}
 }
 
-// Wrong options are named.
+// Wrong options are named, and nothing is made or changed.
 func TestBenchBadUsage(t *testing.T) {
 	dir := t.TempDir()
+	write(t, dir+"/empty", nil)
 	write(t, dir+"/x", text(1, 100000))
 	must(t, dir, "pack", "x", "x.lazy")
 	for args, line := range map[string]string{
-		"disk x":                                                  `"disk": want map or file`,
-		"file":                                                    "1 argument given: usage is lazyfs bench [flags] map STORE",
-		"file x --rw=trim":                                        "--rw trim: want read, write, rw, randread, randwrite or randrw",
-		"file x --bs=0":                                           "--bs 0: want ",
-		"file x --bs=64k --offset=90k":                            "--bs 65536: there are only 7840 bytes to work on",
+		"disk x":                       `"disk": want map or file`,
+		"file":                         "1 argument given: usage is lazyfs bench [flags] map STORE",
+		"file x --rw=trim":             "--rw trim: want read, write, rw, randread, randwrite or randrw",
+		"file x --bs=0":                "--bs 0: want ",
+		"file x --bs=64k --offset=90k": "--bs 65536: there are only 7840 bytes to work on",
+		"file new --rw=randwrite --size=10 --bs=4k":               "--bs 4096: there are only 10 bytes to work on",
+		"file new --rw=write --size=1m --bs=64k --io_size=4k":     "--io_size 4096: is less than a block of 65536 bytes",
+		"file empty --rw=write --offset=64k":                      "--offset 65536: there are 0 bytes",
+		"file empty --rw=write --offset=64k --size=1k":            "--bs 4096: there are only 1024 bytes to work on",
 		"file x --size=1m":                                        "--size 1048576: there are 100000 bytes behind offset 0",
 		"file x --numjobs=0":                                      "--numjobs 0: want 1 to 1024",
 		"file x --rwmixread=200":                                  "--rwmixread 200: want 0 to 100",
@@ -272,6 +277,10 @@ func TestBenchBadUsage(t *testing.T) {
 		"map x.lazy --memory-limit=1m --rw=write --tracking=none": "--tracking none: --memory-limit needs to know what was written",
 	} {
 		fails(t, dir, 2, "lazyfs bench: "+line, append([]string{"bench"}, strings.Fields(args)...)...)
+	}
+	fails(t, dir, 3, "lazyfs bench: stat new: no such file or directory", "bench", "file", "new", "--rw=write", "--offset=64k")
+	if got := list(t, dir); !slices.Equal(got, []string{"empty", "x", "x.lazy"}) || sizeOf(t, dir+"/empty") != 0 {
+		t.Errorf("folder holds %q, and empty has %d bytes", got, sizeOf(t, dir+"/empty"))
 	}
 	fails(t, dir, 2, "lazyfs info: --map: draws one store, 2 are given", "info", "--map=a.png", "x.lazy", "x.lazy")
 }

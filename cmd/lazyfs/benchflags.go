@@ -99,9 +99,12 @@ func (b *bencher) checkFlags(kind string) error {
 	if o.Name == "" {
 		o.Name = b.rw
 	}
-	// The same checks come again for the size of the target.
+	// The same checks come again for the size of the target, which is that of the jobs
+	// without --size.
 	enough := *o
-	enough.Size = max(o.Size, o.Block)
+	if enough.Size == 0 {
+		enough.Size = o.Block
+	}
 	if err := enough.Check(enough.Offset + enough.Size); err != nil && enough.Offset+enough.Size > 0 {
 		return optionError(err)
 	}

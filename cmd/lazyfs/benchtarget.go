@@ -31,7 +31,11 @@ type benchTarget interface {
 func (b *bencher) openTarget(kind, path string) (benchTarget, error) {
 	writes := b.options.Mode.Writes()
 	if kind == "file" {
-		return openFileTarget(path, writes, b.overwrite, b.options.Offset+b.options.Size)
+		var want int64 // Without --size the jobs take what there is.
+		if b.options.Size > 0 {
+			want = b.options.Offset + b.options.Size
+		}
+		return openFileTarget(path, writes, b.overwrite, want)
 	}
 	limit := int64(b.limit)
 	if b.access.value == "readat" {
