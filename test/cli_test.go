@@ -60,6 +60,7 @@ func TestBadUsage(t *testing.T) {
 		{"cat a x", "lazyfs cat: x: want a number of bytes such as 4096, 0x1000, 64K, 1M or 2G"},
 		{"cat a 8E", "lazyfs cat: 8E: too large"},
 		{"info", "lazyfs info: 0 arguments given: usage is lazyfs info [flags] STORE..."},
+		{"info --mount --map=a.png a", "lazyfs info: --map: has no meaning with --mount"},
 		{"mount --codec lz4 a b", "lazyfs mount: --codec: has no meaning without --rw"},
 		{"umount", "lazyfs umount: 0 arguments given: usage is lazyfs umount [flags] DIR"},
 		{"pager", "lazyfs pager: is started by the library only"},

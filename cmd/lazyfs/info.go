@@ -39,6 +39,9 @@ and what they have open.`,
 		file := f.String("map", "", "draw the frames of the one STORE as a picture in `PNG`, which is replaced if it exists")
 		mounts := f.Bool("mount", false, "show the counters of the mounts at the folders DIR")
 		return func(ctx context.Context, args []string) error {
+			if *mounts && *file != "" {
+				return usagef("--map: has no meaning with --mount")
+			}
 			if *mounts {
 				return showAll(ctx, args, readMountInfo, *asJSON)
 			}
