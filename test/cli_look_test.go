@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,6 +100,52 @@ func TestDamage(t *testing.T) {
 	fails(t, dir, 3, "lazyfs cat: damaged store: x.lazy: frame 2 ", "cat", "x.lazy", "32K", "1")
 	if got := must(t, dir, "cat", "x.lazy", "48K", "64K"); got != string(plain[48<<10:112<<10]) {
 		t.Error("cat between two damaged frames gives other bytes")
+	}
+}
+
+// A file that can't be checked keeps no other from being checked. All are reported, and
+// the exit code is 3, whether others are damaged or not.
+func TestCheckGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 10*16384))
+	must(t, dir, "pack", "plain", "x.lazy")
+	must(t, dir, "pack", "plain", "good.lazy")
+	damageFrame(t, dir+"/x.lazy", 2)
+
+	const causes = "lazyfs check: open store plain: not a page store; open none: no such file or directory"
+	r := lazyfs(t, dir, "check", "plain", "good.lazy", "none")
+	failed(t, r, 3, causes+"\n")
+	if r.out != "good.lazy: ok\n" {
+		t.Errorf("check prints %q", r.out)
+	}
+	r = lazyfs(t, dir, "check", "plain", "x.lazy", "none", "good.lazy")
+	failed(t, r, 3, causes+"; 1 store damaged: 1 damaged range in 2 stores\n")
+	if !strings.HasPrefix(r.out, "x.lazy: frame 2 at offset ") || !strings.HasSuffix(r.out, "\ngood.lazy: ok\n") {
+		t.Errorf("check prints %q", r.out)
+	}
+
+	r = lazyfs(t, dir, "check", "--json", "plain", "x.lazy", "none", "good.lazy")
+	failed(t, r, 3, causes)
+	var results []struct {
+		Store, Error string
+		OK           bool
+		Damaged      []struct{ Part string }
+	}
+	if err := json.Unmarshal([]byte(r.out), &results); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range results {
+		got = append(got, fmt.Sprintf("%s %v %d %s", s.Store, s.OK, len(s.Damaged), s.Error))
+	}
+	want := []string{
+		"plain false 0 open store plain: not a page store",
+		"x.lazy false 1 ",
+		"none false 0 open none: no such file or directory",
+		"good.lazy true 0 ",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("check --json gives %q, want %q", got, want)
 	}
 }
 

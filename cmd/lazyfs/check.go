@@ -21,7 +21,7 @@ var checkCommand = command{
 	about: `Prints a line for each damaged range: what is damaged and where it lies in the
 store file, and which plain bytes can't be read. Exit code 0 says that every byte
 of all stores was read and is right, 1 that something is damaged, 3 that a store
-could not be checked.
+could not be checked; the others are checked then, too.
 
 With --repair what can be read of each store NAME.lazy is written into a new one,
 NAME.repaired.lazy beside it, which may not exist yet; the store itself is not
@@ -58,6 +58,7 @@ type checkResult struct {
 	Store   string   `json:"store"`
 	OK      bool     `json:"ok"`
 	Damaged []damage `json:"damaged"`
+	Error   string   `json:"error,omitempty"` // why it could not be checked, or not all of it
 }
 
 // A damage is one damaged range.
@@ -69,13 +70,25 @@ type damage struct {
 	PlainLength int64  `json:"plain_length"` // 0: not known
 }
 
+// run checks all stores, also when one can't be checked.
 func (c *checker) run(ctx context.Context, paths []string) error {
 	results := make([]checkResult, 0, len(paths))
-	ranges := 0
+	var failures []error
+	checked, bad, ranges := 0, 0, 0
 	for _, path := range paths {
+		if ctx.Err() != nil {
+			failures = append(failures, ctx.Err())
+			break
+		}
 		r, err := c.check(ctx, path)
 		if err != nil {
-			return err
+			failures = append(failures, err)
+		}
+		if err == nil || len(r.Damaged) > 0 {
+			checked++
+		}
+		if len(r.Damaged) > 0 {
+			bad++
 		}
 		ranges += len(r.Damaged)
 		results = append(results, r)
@@ -86,15 +99,13 @@ func (c *checker) run(ctx context.Context, paths []string) error {
 		}
 	}
 	if ranges == 0 {
-		return nil
+		return errors.Join(failures...)
 	}
-	bad := 0
-	for _, r := range results {
-		if !r.OK {
-			bad++
-		}
+	damaged := fmt.Errorf("%s damaged: %s in %s", count(bad, "store"), count(ranges, "damaged range"), count(checked, "store"))
+	if len(failures) == 0 {
+		return notSoError{damaged}
 	}
-	return notSoError{fmt.Errorf("%s damaged: %s in %s", count(bad, "store"), count(ranges, "damaged range"), count(len(paths), "store"))}
+	return errors.Join(append(failures, damaged)...)
 }
 
 // check checks one store and prints what it finds.
@@ -106,11 +117,11 @@ func (c *checker) check(ctx context.Context, path string) (checkResult, error) {
 	}, bar.report)
 	bar.end()
 	if err != nil {
-		return r, err
+		r.Error = err.Error()
 	}
-	r.OK = len(r.Damaged) == 0
+	r.OK = err == nil && len(r.Damaged) == 0
 	if c.json {
-		return r, nil
+		return r, err
 	}
 	for _, d := range r.Damaged {
 		fmt.Printf("%s: %v\n", path, d)
@@ -118,7 +129,7 @@ func (c *checker) check(ctx context.Context, path string) (checkResult, error) {
 	if r.OK && !*c.quiet {
 		fmt.Printf("%s: ok\n", path)
 	}
-	return r, nil
+	return r, err
 }
 
 // checkStore reports each damage of a store, one that keeps it from being
