@@ -74,3 +74,28 @@ func TestRepairWithoutSuperblocks(t *testing.T) {
 		t.Errorf("folder holds %q", got)
 	}
 }
+
+// What can't be repaired keeps nothing else from being repaired and reported.
+func TestRepairGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	plain := text(1, 10*16384)
+	write(t, dir+"/plain", plain)
+	must(t, dir, "pack", "plain", "x.lazy")
+	damageFrame(t, dir+"/x.lazy", 2)
+	r := lazyfs(t, dir, "check", "--json", "--repair", "plain", "x.lazy")
+	const cause = "repair plain: not a page store: no superblock, no frame and no index node is whole"
+	failed(t, r, 3, "lazyfs check: "+cause+"; 1 range lost or doubtful in 1 repaired store\n")
+	var results []struct {
+		Store, Error string
+		OK           bool
+		Lost         []any
+	}
+	if err := json.Unmarshal([]byte(r.out), &results); err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != 2 || results[0].OK || results[0].Error != cause ||
+		results[1].Store != "x.lazy" || results[1].Error != "" || len(results[1].Lost) != 1 {
+		t.Errorf("check --repair --json prints %s", r.out)
+	}
+	must(t, dir, "check", "x.repaired.lazy")
+}

@@ -98,14 +98,19 @@ func (c *checker) run(ctx context.Context, paths []string) error {
 			return err
 		}
 	}
-	if ranges == 0 {
+	return verdict(failures, ranges > 0, "%s damaged: %s in %s", count(bad, "store"), count(ranges, "damaged range"), count(checked, "store"))
+}
+
+// verdict is the error of a run with these failures. format and a tell what was found
+// to be bad, which is the answer where nothing failed.
+func verdict(failures []error, bad bool, format string, a ...any) error {
+	switch {
+	case !bad:
 		return errors.Join(failures...)
+	case len(failures) == 0:
+		return notSoError{fmt.Errorf(format, a...)}
 	}
-	damaged := fmt.Errorf("%s damaged: %s in %s", count(bad, "store"), count(ranges, "damaged range"), count(checked, "store"))
-	if len(failures) == 0 {
-		return notSoError{damaged}
-	}
-	return errors.Join(append(failures, damaged)...)
+	return errors.Join(append(failures, fmt.Errorf(format, a...))...)
 }
 
 // check checks one store and prints what it finds.

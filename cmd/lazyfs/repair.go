@@ -18,6 +18,7 @@ type repairResult struct {
 	Repaired string `json:"repaired"` // the new store
 	OK       bool   `json:"ok"`
 	Lost     []loss `json:"lost"`
+	Error    string `json:"error,omitempty"` // why there is no new store
 }
 
 // A loss is a range that could not be got back, or that is doubtful.
@@ -91,16 +92,25 @@ func (l loss) String() string {
 	return fmt.Sprintf("%s: plain bytes %#x to %#x: %s", what, l.PlainOffset, l.PlainOffset+l.PlainLength, l.Cause)
 }
 
-// repairAll repairs stores; what could not be got back makes it exit with 1.
+// repairAll repairs all stores, also when one can't be repaired. What could not be got
+// back makes it exit with 1.
 func (c *checker) repairAll(ctx context.Context, paths []string) error {
 	results := make([]repairResult, 0, len(paths))
-	lost := 0
+	var failures []error
+	repaired, lost := 0, 0
 	for _, path := range paths {
+		if ctx.Err() != nil {
+			failures = append(failures, ctx.Err())
+			break
+		}
 		r, err := c.repair(ctx, path)
 		if err != nil {
-			return err
+			r.Error = err.Error()
+			failures = append(failures, err)
+		} else {
+			repaired++
+			lost += len(r.Lost)
 		}
-		lost += len(r.Lost)
 		results = append(results, r)
 	}
 	if c.json {
@@ -108,8 +118,5 @@ func (c *checker) repairAll(ctx context.Context, paths []string) error {
 			return err
 		}
 	}
-	if lost == 0 {
-		return nil
-	}
-	return notSoError{fmt.Errorf("%s lost or doubtful in %s", count(lost, "range"), count(len(paths), "repaired store"))}
+	return verdict(failures, lost > 0, "%s lost or doubtful in %s", count(lost, "range"), count(repaired, "repaired store"))
 }
