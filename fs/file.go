@@ -128,6 +128,12 @@ func (f *file) plainSize() (int64, bool) {
 	return f.s.Size(), true
 }
 
+func (f *file) isWritable() bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.s != nil && f.writable
+}
+
 // use calls do with the store, which is not replaced or closed meanwhile.
 func (f *file) use(do func(*store.Store) error) error {
 	f.mu.RLock()

@@ -133,9 +133,6 @@ func (m *mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	if h.fd >= 0 {
-		if in.Flags&unix.O_ACCMODE != unix.O_RDONLY {
-			m.keepPages(h.file, 0)
-		}
 		unix.Close(h.fd)
 	}
 	m.files.release(h.file)

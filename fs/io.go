@@ -176,9 +176,40 @@ func (m *mount) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) f
 		out.Offset = uint64(max(at, 0))
 		return status(err)
 	}
-	err := h.file.use(func(s *store.Store) (err error) {
-		var at int64
-		switch in.Whence {
+	at, err := m.seek(h, off, in.Whence)
+	out.Offset = uint64(max(at, 0))
+	return status(err)
+}
+
+// seek is file.seek, but a hole may be one because what was written to mapped pages is
+// still there: the kernel has to hand it over before the answer.
+func (m *mount) seek(h *handle, off int64, whence uint32) (at int64, err error) {
+	for flushed := int64(-1); ; {
+		at, err = h.file.seek(off, whence)
+		hole := off
+		switch {
+		case whence == unix.SEEK_HOLE && err == nil:
+			hole = at
+		case whence == unix.SEEK_DATA && (err == unix.ENXIO || err == nil && at > off):
+		default:
+			return at, err
+		}
+		if hole == flushed || !h.file.isWritable() {
+			return at, err
+		}
+		end, err := h.file.seek(hole, unix.SEEK_DATA)
+		if err != nil {
+			end = hole // Zero bytes stand for all up to the end of the file.
+		}
+		m.server.InodeNotify(h.node.id, hole, end-hole)
+		flushed = hole
+	}
+}
+
+// seek is lseek(2) with SEEK_DATA or SEEK_HOLE in the store.
+func (f *file) seek(off int64, whence uint32) (at int64, err error) {
+	err = f.use(func(s *store.Store) error {
+		switch whence {
 		case unix.SEEK_DATA:
 			at, err = s.SeekData(off)
 		case unix.SEEK_HOLE:
@@ -186,13 +217,12 @@ func (m *mount) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) f
 		default:
 			err = unix.EINVAL
 		}
-		out.Offset = uint64(max(at, 0))
 		return err
 	})
 	if err == io.EOF {
 		err = unix.ENXIO
 	}
-	return status(err)
+	return at, err
 }
 
 // StatFs is statfs(2): the space is that of the backing file system.

@@ -235,3 +235,60 @@ func TestLocks(t *testing.T) {
 		t.Errorf("two programs on one database: %q", got)
 	}
 }
+
+// Who copies a file by its holes gets what another process has written to its mapped
+// pages, though that is in no store yet.
+func TestSeekSeesMappedPages(t *testing.T) {
+	d := mountRW(t, t.TempDir())
+	f, err := os.OpenFile(d.path("f"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err == nil {
+		err = f.Truncate(4 << 20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	mem, err := unix.Mmap(int(f.Fd()), 0, 4<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	const page, frame = 4096, 16 << 10
+	for _, first := range []int{frame, 50 * frame} {
+		clear(mem[first : first+page])
+		mem[first] = 1
+		at, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_DATA)
+		if err != nil || at != frame {
+			t.Errorf("data begins at %d, %v, want %d", at, err, frame)
+		}
+	}
+	// Behind each piece of data that is known already, more of it is found.
+	mem[2*frame], mem[3*frame], mem[5*frame] = 1, 1, 1
+	at, err := unix.Seek(int(f.Fd()), frame, unix.SEEK_HOLE)
+	if err != nil || at != 4*frame {
+		t.Errorf("the hole begins at %d, %v, want %d", at, err, 4*frame)
+	}
+	if at, err := unix.Seek(int(f.Fd()), 100*frame, unix.SEEK_DATA); err != unix.ENXIO {
+		t.Errorf("behind all data: %d, %v, want %v", at, err, unix.ENXIO)
+	}
+}
+
+// A file that is no store may be changed behind the mount's back, also while it is open
+// for writing: who opens it next sees that.
+func TestPlainFileChangedBehind(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "plain")
+	write(t, path, []byte("AAAA"))
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("plain"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(make([]byte, 4), 0); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, []byte("BBBB"))
+	f.Close()
+	same(t, d.path("plain"), []byte("BBBB"))
+}
