@@ -200,7 +200,8 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) error {
 		gid = int(id)
 	}
 	if uid != -1 || gid != -1 {
-		if err := unix.Fchownat(u.fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+		set := func() error { return unix.Fchownat(u.fd, "", uid, gid, unix.AT_EMPTY_PATH) }
+		if err := u.file.setBits(0, set); err != nil {
 			return err
 		}
 	}
@@ -208,7 +209,8 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) error {
 		if n.mode == unix.S_IFLNK {
 			return unix.EOPNOTSUPP
 		}
-		if err := unix.Chmod(procPath(u.fd), mode); err != nil {
+		set := func() error { return unix.Chmod(procPath(u.fd), mode) }
+		if err := u.file.setBits(mode, set); err != nil {
 			return err
 		}
 	}
@@ -267,30 +269,6 @@ func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
 	return f.shrink(func(s *store.Store, grain int64) error {
 		return s.Truncate(min((size+grain-1)/grain*grain, max(size, s.Size())))
 	})
-}
-
-// dropPrivileges clears the set-user-ID bit, and the set-group-ID bit of an
-// executable. The kernel leaves that to the file system where a user who may not
-// keep them changes the content (FUSE_HANDLE_KILLPRIV_V2, Linux 5.11), and asks for
-// security.capability only once for many writes then.
-func (f *file) dropPrivileges() error {
-	var st unix.Stat_t
-	if err := unix.Fstat(f.path, &st); err != nil {
-		return err
-	}
-	drop := st.Mode & unix.S_ISUID
-	if st.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP {
-		drop |= unix.S_ISGID
-	}
-	if drop == 0 {
-		return nil
-	}
-	if err := unix.Chmod(procPath(f.path), st.Mode&0o7777&^drop); err != nil {
-		return err
-	}
-	// After a direct write the kernel goes on to believe the mode that it knows.
-	f.m.dropAttr(f.shown)
-	return nil
 }
 
 // dropAttr makes the kernel forget the attributes of a node.

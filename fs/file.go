@@ -45,6 +45,7 @@ type file struct {
 	since        time.Time // of the oldest write that isn't synced; zero: none
 	err          error     // of a sync or close in the background, for the next fsync
 	gone         bool      // has no name left
+	privileges   privileges
 }
 
 // need opens the store, for writing if so wished. A store that is open for
@@ -263,6 +264,9 @@ func (f *file) settle() {
 	if !f.owned || f.settled {
 		return
 	}
+	if err := f.privileges.giveBack(f.path); err != nil {
+		f.m.log.Printf("%s: give privileges back: %v", f.name, err)
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(f.path, &st); err != nil {
 		return
@@ -289,12 +293,13 @@ func (f *file) unsettle() {
 	f.times.Unlock()
 }
 
-// showTimes puts the times that users see into st.
+// showTimes puts the times and the mode that users see into st.
 func (f *file) showTimes(st *unix.Stat_t) bool {
 	f.times.Lock()
 	defer f.times.Unlock()
 	if f.owned {
 		st.Mtim, st.Ctim = f.mtime, f.ctime
+		st.Mode |= f.privileges.bits
 	}
 	return f.owned
 }

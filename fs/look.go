@@ -87,10 +87,11 @@ func (l *look) open(s *sight) {
 	e := &s.entry
 	fd, err := openNoAtime(l.dir.fd, e.backing)
 	if err != nil {
-		// It may be there and just not for us to read.
+		// It may be there and just not for us to read: see probe.
 		if l.m.statAt(l.dir, e) != nil {
 			s.shown = ""
 		}
+		e.store = err == unix.EACCES && e.st.Mode&unix.S_IFMT == unix.S_IFREG
 		return
 	}
 	if unix.Fstat(fd, &e.st) != nil || e.st.Mode&unix.S_IFMT != unix.S_IFREG || l.m.probeKnown(e) {

@@ -84,13 +84,15 @@ func (m *mount) knows(i inode) bool {
 // and only for one whose name allows it to be a store.
 //
 // A file that has the magic of a store and is damaged is a store of size 0: it
-// keeps its name, and opening it fails.
+// keeps its name, and opening it fails. So is one that this user may not read, whatever
+// it is: nobody could tell, and his own stores keep their names.
 func (m *mount) probe(dir place, e *entry) {
 	if e.st.Mode&unix.S_IFMT != unix.S_IFREG || m.probeKnown(e) {
 		return
 	}
 	fd, err := openNoAtime(dir.fd, e.backing)
 	if err != nil {
+		e.store = err == unix.EACCES
 		return
 	}
 	p := m.probeFile(fd, e.backing, &e.st)

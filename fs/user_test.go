@@ -70,6 +70,37 @@ func TestOrdinaryUser(t *testing.T) {
 	d.terminate()
 }
 
+// What its owner makes unreadable keeps its name, and is not taken for something new.
+func TestUnreadableKeepsName(t *testing.T) {
+	const nobody = 65534
+	letUsersMount(t)
+	back, dir := t.TempDir(), t.TempDir()
+	for _, path := range []string{back, dir} {
+		openUp(t, path)
+		if err := os.Chown(path, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec := mountSpec{Source: back, Dir: dir, Writable: true}
+	d := startCopy(t, spec, &syscall.Credential{Uid: nobody, Gid: nobody})
+	as(t, nobody, nobody, dir, "echo hi >f; echo ho >w; sync f w; chmod 000 f; chmod 200 w")
+	for _, name := range []string{"f.lazy", "w.lazy"} {
+		until(t, name+" is closed", func() bool { return unlocked(filepath.Join(back, name)) })
+	}
+	as(t, nobody, nobody, "/", "fusermount3 -u "+dir)
+	d.wait()
+	d = startCopy(t, spec, &syscall.Credential{Uid: nobody, Gid: nobody})
+	as(t, nobody, nobody, dir, "test \"$(ls)\" = \"$(printf 'f\\nw')\"; ! cat f; ! echo more >>w; chmod 644 f w; cat f | grep -qx hi; echo more >>w")
+	as(t, nobody, nobody, "/", "fusermount3 -u "+dir)
+	d.wait()
+	if got := unpack(t, filepath.Join(back, "w.lazy")); string(got) != "ho\nmore\n" {
+		t.Errorf("w is %q", got)
+	}
+	if got := names(t, back); len(got) != 2 {
+		t.Errorf("there are %v", got)
+	}
+}
+
 // startCopy is start with a copy of the test binary that other users can run.
 func startCopy(t *testing.T, spec mountSpec, user *syscall.Credential) *daemon {
 	t.Helper()

@@ -100,13 +100,13 @@ func fillXAttr(value, dest []byte) (uint32, fuse.Status) {
 }
 
 // changePath is withPath for a change of the inode.
-func (m *mount) changePath(id uint64, do func(path string) error) error {
+func (m *mount) changePath(id uint64, do func(path string, f *file) error) error {
 	if !m.opt.Writable {
 		return unix.EROFS
 	}
 	n := m.nodes.get(id)
 	return m.withPath(id, func(path string, f *file) error {
-		err := do(path)
+		err := do(path, f)
 		if err == nil {
 			n.setAltered()
 		}
@@ -132,7 +132,10 @@ func (m *mount) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest 
 		return err
 	})
 	if !done {
-		err = m.withPath(h.NodeId, func(path string, _ *file) (err error) {
+		err = m.withPath(h.NodeId, func(path string, f *file) (err error) {
+			if attr == capabilityAttr && f != nil {
+				f.settle()
+			}
 			size, err = unix.Getxattr(path, attr, dest)
 			return err
 		})
@@ -155,11 +158,12 @@ func (m *mount) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, da
 	if strings.HasPrefix(attr, ownAttrs) {
 		return fuse.EPERM
 	}
-	return status(m.changePath(in.NodeId, func(path string) error {
-		if err := unix.Setxattr(path, attr, data, int(in.Flags)); err != nil || in.SetXAttrFlags&killSGID == 0 {
+	return status(m.changePath(in.NodeId, func(path string, f *file) error {
+		set := func() error { return unix.Setxattr(path, attr, data, int(in.Flags)) }
+		if err := f.setAttr(attr, data, set); err != nil || in.SetXAttrFlags&killSGID == 0 {
 			return err
 		}
-		return dropSGID(path)
+		return dropSGID(path, f)
 	}))
 }
 
@@ -167,13 +171,14 @@ func (m *mount) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, da
 // sets an access control list, is not in the group of the file.
 const killSGID = 1
 
-// dropSGID clears the set-group-ID bit of what is at path.
-func dropSGID(path string) error {
+// dropSGID clears the set-group-ID bit of what is at path, which is f if that is open.
+func dropSGID(path string, f *file) error {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_ISGID == 0 {
 		return err
 	}
-	return unix.Chmod(path, st.Mode&0o7777&^unix.S_ISGID)
+	left := st.Mode & 0o7777 &^ unix.S_ISGID
+	return f.setBits(left, func() error { return unix.Chmod(path, left) })
 }
 
 // RemoveXAttr is removexattr(2).
@@ -181,7 +186,7 @@ func (m *mount) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string) fu
 	if strings.HasPrefix(attr, ownAttrs) {
 		return fuse.EPERM
 	}
-	return status(m.changePath(h.NodeId, func(path string) error {
-		return unix.Removexattr(path, attr)
+	return status(m.changePath(h.NodeId, func(path string, f *file) error {
+		return f.setAttr(attr, nil, func() error { return unix.Removexattr(path, attr) })
 	}))
 }

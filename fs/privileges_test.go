@@ -1,0 +1,93 @@
+package fs_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// netRaw is security.capability with cap_net_raw+ep, in version 2 of
+// linux/capability.h.
+func netRaw() []byte {
+	b := make([]byte, 20)
+	binary.LittleEndian.PutUint32(b, 0x02000001)
+	binary.LittleEndian.PutUint32(b[4:], 1<<unix.CAP_NET_RAW)
+	return b
+}
+
+func hasCapability(t *testing.T, path string) bool {
+	t.Helper()
+	n, err := unix.Getxattr(path, "security.capability", make([]byte, 64))
+	if err != nil && err != unix.ENODATA {
+		t.Fatal(err)
+	}
+	return n == 20
+}
+
+// File capabilities stay when the daemon writes what was written before they were set,
+// and go with the next write.
+func TestCapabilityStays(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(d.path("f"), "security.capability", netRaw(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil || !hasCapability(t, d.path("f")) {
+		t.Errorf("after fsync, which gave %v, there are no capabilities", err)
+	}
+	f.Close()
+	path := filepath.Join(back, "f.lazy")
+	until(t, "the store is closed", func() bool { return unlocked(path) })
+	if !hasCapability(t, d.path("f")) || !hasCapability(t, path) {
+		t.Error("once the store is closed there are no capabilities")
+	}
+	if f, err = os.OpenFile(d.path("f"), os.O_WRONLY, 0); err == nil {
+		_, err = f.Write([]byte("x"))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil || hasCapability(t, d.path("f")) {
+		t.Errorf("after a write, which gave %v, there are capabilities", err)
+	}
+	d.umount()
+	if hasCapability(t, path) {
+		t.Error("in the store there are capabilities after a write")
+	}
+}
+
+// The same holds for the set-user-ID bit where the daemon is not root's.
+func TestSetUserIDStays(t *testing.T) {
+	const nobody = 65534
+	letUsersMount(t)
+	back, dir := t.TempDir(), t.TempDir()
+	for _, path := range []string{back, dir} {
+		openUp(t, path)
+		if err := os.Chown(path, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
+	as(t, nobody, nobody, dir, "seq 20000 > f; chmod 4755 f; sync f; test -u f")
+	path := filepath.Join(back, "f.lazy")
+	until(t, "the store is closed", func() bool { return unlocked(path) })
+	as(t, nobody, nobody, dir, "test -u f; test -u "+path)
+	as(t, nobody, nobody, dir, "exec 5>>f; echo x >&5; exec 5>&-; test ! -u f")
+	as(t, nobody, nobody, dir, "chmod 4755 f; echo x >>f; sync f; chmod 755 f; test ! -u f")
+	as(t, nobody, nobody, "/", "fusermount3 -u "+dir)
+	d.wait()
+	if fi, err := os.Stat(path); err != nil || fi.Mode() != 0o755 {
+		t.Errorf("at the end: %v, %v", fi, err)
+	}
+}
