@@ -141,3 +141,23 @@ func TestFullDiskSmallHole(t *testing.T) {
 		must(t, s.Close())
 	}
 }
+
+// What a full disk lets a store keep in its first block stays there, also when so little
+// may wait that frames are compressed behind the writer.
+func TestSmallStoreOnFullDisk(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize, DirtyBytes: MinFrameSize})
+	must(t, err)
+	must(t, s.Sync())
+	d.setFull(true)
+	for i := range 3 {
+		must(t, s.Truncate(384))
+		mustWrite(t, s, make([]byte, 252), 132)
+		s.flusher.Wait()
+		must(t, s.Sync())
+		mustWrite(t, s, text(200, "words "), 50*int64(i))
+		s.flusher.Wait()
+		must(t, s.Sync())
+	}
+	must(t, s.Close())
+}
