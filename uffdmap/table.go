@@ -98,7 +98,10 @@ func (t *table) restoreDirty() {
 }
 
 // isDirty says whether memory may hold another frame n than the store.
-func (t *table) isDirty(n int64) bool { return t.dirty.get(n) || t.syncing.get(n) }
+func (t *table) isDirty(n int64) bool {
+	// restoreDirty moves it back without its lock: looking at dirty twice never misses it.
+	return t.dirty.get(n) || t.syncing.get(n) || t.dirty.get(n)
+}
 
 // A bitmap is a set of frame numbers that processes share.
 type bitmap []uint64
