@@ -107,8 +107,9 @@ func isSocket(fd int) bool {
 func setUpHelper() {
 	// A service manager stops the whole group, a terminal interrupts it; the
 	// program may still want to sync. A helper ends when the program has. It may
-	// write to a terminal of which it does not have the foreground.
-	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGTTOU)
+	// write to a terminal of which it does not have the foreground, and to a pipe
+	// that nobody reads any more.
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGTTOU, unix.SIGPIPE)
 	// The workers spend their time in system calls. While there is a P to spare the
 	// runtime leaves each its own meanwhile; otherwise it takes that away in long
 	// calls, and has another thread look for something to do with it.

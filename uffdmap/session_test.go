@@ -13,7 +13,7 @@ import (
 
 // Helpers share the program's session, and with it its cores, but neither what a
 // terminal sends to the program's process group nor what one sends to those in the
-// background. A new pair is as the first.
+// background, nor what a broken pipe sends. A new pair is as the first.
 func TestMapHelpersSession(t *testing.T) {
 	m := mustMap(t, pack(t, content(1<<20, 26), store.CreateOptions{}), Options{})
 	defer m.Close()
@@ -29,7 +29,7 @@ func TestMapHelpersSession(t *testing.T) {
 			if got, err := unix.Getpgid(pid); err != nil || got == unix.Getpgrp() {
 				t.Errorf("%s %d is in the program's process group %d (%v)", role, pid, got, err)
 			}
-			for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGTTOU} {
+			for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGTTOU, unix.SIGPIPE} {
 				if !ignores(t, pid, s) {
 					t.Errorf("%s %d does not ignore %v", role, pid, s)
 				}
