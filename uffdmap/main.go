@@ -78,12 +78,10 @@ func Main() {
 			nameThread(name)
 		case err := <-ended:
 			if err != nil {
-				fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
-				syscall.Exit(3)
+				log.printf("%v", err)
+				exit(3)
 			}
-			// Before os.Exit the race detector would sleep for a second: it can't read
-			// its options in a confined process.
-			syscall.Exit(0)
+			exit(0)
 		}
 	}
 }
@@ -110,6 +108,7 @@ func setUpHelper() {
 	// write to a terminal of which it does not have the foreground, and to a pipe
 	// that nobody reads any more.
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGTTOU, unix.SIGPIPE)
+	go log.write(os.Stderr)
 	// The workers spend their time in system calls. While there is a P to spare the
 	// runtime leaves each its own meanwhile; otherwise it takes that away in long
 	// calls, and has another thread look for something to do with it.

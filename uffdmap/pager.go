@@ -44,7 +44,7 @@ func runPager() error {
 	}
 	if err := confine(first.Folders); err != nil {
 		// What sets up sandboxes itself may leave no room for another.
-		fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
+		log.printf("%v", err)
 	}
 	return newPager(program, first.fds[0]).succeed(nil)
 }
@@ -76,7 +76,7 @@ func (p *pager) watchProgram() {
 	fds := []unix.PollFd{{Fd: int32(p.programEnd), Events: unix.POLLIN}}
 	for {
 		if _, err := unix.Poll(fds, -1); err == nil {
-			os.Exit(0)
+			exit(0)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package uffdmap
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -61,7 +60,7 @@ func (a *attention) control(op, fd int, id int32, events uint32) error {
 // add makes wait return id when fd is ready.
 func (a *attention) add(fd int, id int32) {
 	if err := a.control(unix.EPOLL_CTL_ADD, fd, id, loud); err != nil {
-		fmt.Fprintf(os.Stderr, "lazyfs pager: watch descriptor %d: %v\n", fd, err)
+		log.printf("watch descriptor %d: %v", fd, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package uffdmap
 
 import (
 	"fmt"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -102,7 +101,7 @@ func (m *served) makeRoom(buf []byte) {
 		e.done(n, true, err == nil) // Before somebody brings the frame in again.
 		m.locks.unlock(n)
 		if err != nil && !e.failed {
-			fmt.Fprintf(os.Stderr, "lazyfs pager: memory limit of %s exceeded: %v\n", m.Path, err)
+			log.printf("memory limit of %s exceeded: %v", m.Path, err)
 		}
 		if e.failed = err != nil; e.failed {
 			return

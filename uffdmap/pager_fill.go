@@ -239,9 +239,6 @@ func (m *served) installPages(src []byte, off int64, flags uffd.CopyFlags) error
 // caller holds the frame's lock.
 func (m *served) poison(n int64, cause error) {
 	m.table.head.poisoned.Add(1)
-	if !errors.Is(cause, store.ErrDamaged) {
-		fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", cause)
-	}
 	off, length := m.extent(n)
 	for page := off; page < off+length; page += pageSize {
 		if m.present(page) {
@@ -254,6 +251,9 @@ func (m *served) poison(n int64, cause error) {
 		m.uffd.Poison(m.addr(page), pageSize)
 	}
 	m.wake(n)
+	if !errors.Is(cause, store.ErrDamaged) {
+		log.printf("%v", cause)
+	}
 }
 
 // addr is the address in the program of offset off.

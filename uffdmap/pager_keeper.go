@@ -1,7 +1,6 @@
 package uffdmap
 
 import (
-	"fmt"
 	"os"
 	"time"
 
@@ -57,7 +56,7 @@ func (k *keeper) run() {
 	for {
 		h, err := k.start()
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "lazyfs pager: no standby: %v\n", err)
+			log.printf("no standby: %v", err)
 			open = k.wait(open, pause)
 			continue
 		}

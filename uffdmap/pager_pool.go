@@ -3,7 +3,6 @@ package uffdmap
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -122,7 +121,7 @@ func (pl *pool) relieve(loaded int) {
 	if pl.full() && pl.loaded == loaded {
 		w, err := newWorker(pl)
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
+			log.printf("%v", err)
 			return
 		}
 		pl.workers = append(pl.workers, w)

@@ -36,8 +36,8 @@ func (w *worker) run() {
 	for {
 		id, err := w.pool.attention.wait()
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "lazyfs pager: %v\n", err)
-			os.Exit(3) // The standby takes over.
+			log.printf("%v", err)
+			exit(3) // The standby takes over.
 		}
 		if id == helpID {
 			w.helpOut()
@@ -101,7 +101,7 @@ func (w *worker) read(m *served) (int, error) {
 	if err != nil {
 		m.leave()
 		if err != unix.EAGAIN && !errors.Is(err, os.ErrClosed) {
-			fmt.Fprintf(os.Stderr, "lazyfs pager: read faults of %s: %v\n", m.Path, err)
+			log.printf("read faults of %s: %v", m.Path, err)
 		}
 	}
 	return n, err
