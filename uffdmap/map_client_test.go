@@ -65,3 +65,24 @@ func TestClientAttachesAgain(t *testing.T) {
 		t.Errorf("%d calls are open", len(c.calls))
 	}
 }
+
+// A mapping that no pager has served yet is new to the next one, too.
+func TestClientAttachesNew(t *testing.T) {
+	in, out := connected(t)
+	fds := make([]int, fdSource+1) // standard input, which is always there
+	served, newer := &Mapping{spec: spec{ID: 1}, fds: fds}, &Mapping{spec: spec{ID: 2}, fds: fds}
+	c := &client{conn: in, calls: map[uint64]*call{}, maps: map[int32]*Mapping{1: served, 2: newer}}
+	c.register(newer.attachment())
+	c.attachAll()
+	for range 2 {
+		m, err := out.receive()
+		must(t, "receive", err)
+		closeAll(m.fds)
+		if m.Verb != verbAttach || m.Again != (m.ID == 1) {
+			t.Errorf("%s of mapping %d, again: %t", m.Verb, m.ID, m.Again)
+		}
+	}
+	if m, err := out.receive(); err != nil || m.Verb != verbRepeated {
+		t.Errorf("%s of mapping %d (%v), want %s", m.Verb, m.ID, err, verbRepeated)
+	}
+}

@@ -70,8 +70,18 @@ func (c *client) restart(cause error) bool {
 // attachAll has a pager that knows nothing serve all mappings, and asks it again what
 // has no answer. The caller holds mu.
 func (c *client) attachAll() {
+	asked := map[int32]bool{} // to be attached, by what has no answer
+	for _, call := range c.calls {
+		if call.m.Verb == verbAttach {
+			asked[call.m.ID] = true
+		}
+	}
 	for _, m := range c.maps {
-		c.register(m.attachment()) // A call, in case that the pager dies before its standby knows.
+		if !asked[m.ID] {
+			a := m.attachment()
+			a.Again = true
+			c.register(a) // A call, in case that the pager dies before its standby knows.
+		}
 	}
 	c.repeat()
 }

@@ -3,6 +3,7 @@ package uffdmap
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,6 +44,61 @@ func TestMapBothKilled(t *testing.T) {
 	}
 }
 
+// killBoth kills both helpers of this process at once.
+func killBoth() error {
+	var pager, standby int
+	err := await("two helpers", func() bool {
+		pager, standby = helper(os.Getpid(), rolePager), helper(os.Getpid(), roleStandby)
+		return pager != 0 && standby != 0
+	})
+	if err != nil {
+		return err
+	}
+	// A pager that stands starts no other standby.
+	return errors.Join(
+		unix.Kill(pager, unix.SIGSTOP), unix.Waitid(unix.P_PID, pager, nil, unix.WSTOPPED, nil),
+		unix.Kill(standby, unix.SIGKILL), unix.Kill(pager, unix.SIGKILL),
+		await("its end", func() bool { return ended(pager) }),
+	)
+}
+
+func init() { bodies["restarted"] = restartedBody }
+
+// restartedBody maps a store, has it changed, and touches pages of it when both helpers
+// were killed.
+func restartedBody(args []string) error {
+	m, err := Map(args[0], Options{})
+	if err != nil {
+		return err
+	}
+	first := m.Bytes()[0]
+	w, err := store.Open(args[0], store.Options{Writable: true})
+	if err != nil {
+		return err
+	}
+	_, err = w.WriteAt([]byte("changed"), 600_000)
+	if err := errors.Join(err, w.Close(), killBoth()); err != nil {
+		return err
+	}
+	err = m.Prefetch(Range{600_000, 1})
+	if err == nil || errors.Is(err, os.ErrClosed) { // Nobody would answer a touch.
+		return fmt.Errorf("prefetch of an absent page: %v, want why there is none", err)
+	}
+	if v, fault := peek(m.Bytes(), 600_000); fault == 0 {
+		return fmt.Errorf("byte is %#x, of another generation; want a fault", v)
+	}
+	if m.Bytes()[0] != first {
+		return errors.New("a resident byte has changed")
+	}
+	return m.Close()
+}
+
+// New helpers that can't read what was mapped make a touch of an absent page a SIGBUS,
+// as a successor does.
+func TestMapRestartGenerationIsGone(t *testing.T) {
+	run(t, command("restarted", pack(t, content(1<<20, 27), store.CreateOptions{})), tooLong)
+}
+
 // stillbornEnv names a folder: a helper that begins takes a file out of it and ends,
 // as long as there are any.
 const stillbornEnv = "LAZYFS_TEST_STILLBORN"
@@ -67,10 +123,7 @@ func TestMapStillborn(t *testing.T) {
 		for n := range deaths {
 			must(t, "write", os.WriteFile(filepath.Join(folder, strconv.Itoa(n)), nil, 0o600))
 		}
-		pager, standby := helper(os.Getpid(), rolePager), helper(os.Getpid(), roleStandby)
-		stop(t, pager) // or it starts another standby
-		must(t, "kill", errors.Join(unix.Kill(standby, unix.SIGKILL), unix.Kill(pager, unix.SIGKILL)))
-		eventually(t, "end of the pager", func() bool { return ended(pager) })
+		must(t, "kill", killBoth())
 		err := m.Prefetch(Range{0, m.Size()})
 		if lives := deaths < maxStarts; (err == nil) != lives {
 			t.Errorf("prefetch after %d deaths: %v", deaths, err)

@@ -129,13 +129,15 @@ func (p *pager) attach(m message) error {
 		closeAll(m.fds)
 		return nil
 	}
-	s, err := openServed(holding{*m.Spec, m.fds}, false)
+	s, err := openServed(holding{*m.Spec, m.fds}, m.Again)
 	if err != nil {
 		return err
 	}
-	if err := s.sound(); err != nil {
-		s.close(false)
-		return err
+	if !m.Again { // Otherwise somebody may wait for its pages, for a SIGBUS at least.
+		if err := s.sound(); err != nil {
+			s.close(false)
+			return err
+		}
 	}
 	p.add(s)
 	return nil

@@ -17,7 +17,7 @@ import (
 
 // protocol is the version of the messages between the program and its helpers.
 // A helper that is another program than the one it serves may be of another age.
-const protocol = 2
+const protocol = 3
 
 // A verb says what a message asks or tells.
 type verb string
@@ -61,6 +61,7 @@ type message struct {
 	Err     *wireError `json:",omitempty"`
 	Pager   int        `json:",omitempty"` // process id
 	Folders bool       `json:",omitempty"` // in a welcome: folders of page files are served
+	Again   bool       `json:",omitempty"` // in an attach: a pager that died has served it
 
 	fds []int // descriptors that travel with it; the receiver owns them
 }
