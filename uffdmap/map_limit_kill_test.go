@@ -9,17 +9,24 @@ import (
 	"lazyfs/store"
 )
 
-// The limit holds after a succession, and the frames that the dead pager has
-// brought in leave before those that its successor brings in. This one goes over the
-// memory beside its other work, so a few of these may leave until that is done.
+// The limit holds after a succession and after a new start, and the frames that the
+// dead pager has brought in leave before those that the next brings in. This one goes
+// over the memory beside its other work, so a few of these may leave until that is done.
 func TestMapLimitAfterKill(t *testing.T) {
+	t.Run("pager", func(t *testing.T) {
+		limitAfter(t, func() error { return unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL) })
+	})
+	t.Run("both", func(t *testing.T) { limitAfter(t, killBoth) })
+}
+
+func limitAfter(t *testing.T, kill func() error) {
+	t.Helper()
 	const frame, limit = 16 << 10, 64
 	data := content(512*frame, 71)
 	m := mustMap(t, pack(t, data, store.CreateOptions{}), Options{Private: true, MemoryLimit: limit * frame})
 	same(t, "first half", m.Bytes()[:256*frame], data[:256*frame])
-	old := helper(os.Getpid(), rolePager)
-	must(t, "kill", unix.Kill(old, unix.SIGKILL))
-	must(t, "protect, by a successor", m.Protect())
+	must(t, "kill", kill())
+	must(t, "protect, by another pager", m.Protect())
 	before := m.Stats().Evicted
 	for n := range limit / 2 {
 		at := (256 + 7*n) * frame // Not in sequence, which would bring in others.
@@ -32,7 +39,7 @@ func TestMapLimitAfterKill(t *testing.T) {
 		t.Errorf("%d bytes are resident, want at most %d", s.Resident, most)
 	}
 	if s.Evicted == before {
-		t.Error("nothing was evicted after the succession")
+		t.Error("nothing was evicted after the kill")
 	}
 	left := 0
 	for n := range limit / 2 {

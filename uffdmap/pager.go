@@ -62,8 +62,7 @@ func (p *pager) succeed(held map[int32]holding) error {
 			return err // Only for want of memory or descriptors.
 		}
 		m.table.head.takeovers.Add(1)
-		go m.findResident()
-		p.add(m)
+		p.inherit(m)
 	}
 	go p.watchProgram()
 	go p.keeper.run()
@@ -133,14 +132,22 @@ func (p *pager) attach(m message) error {
 	if err != nil {
 		return err
 	}
-	if !m.Again { // Otherwise somebody may wait for its pages, for a SIGBUS at least.
-		if err := s.sound(); err != nil {
-			s.close(false)
-			return err
-		}
+	if m.Again { // Somebody may wait for its pages, for a SIGBUS at least.
+		p.inherit(s)
+		return nil
+	}
+	if err := s.sound(); err != nil {
+		s.close(false)
+		return err
 	}
 	p.add(s)
 	return nil
+}
+
+// inherit is add for a mapping that a dead pager has served.
+func (p *pager) inherit(m *served) {
+	go m.findResident()
+	p.add(m)
 }
 
 // add begins to answer the faults of m. Those that a dead pager had read and not
