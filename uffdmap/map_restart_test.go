@@ -32,6 +32,9 @@ func TestMapBothKilled(t *testing.T) {
 			return now != 0 && now != old && helper(os.Getpid(), roleStandby) != 0
 		})
 		must(t, "protect, by a new pager", m.Protect()) // It serves the mapping: now pages may be waited for.
+		if got, want := m.Stats().Takeovers, int64(round+1); got != want {
+			t.Errorf("%d pagers were replaced, want %d", got, want)
+		}
 	}
 	if !bytes.Equal(m.Bytes(), data) {
 		t.Error("memory differs from what was written")

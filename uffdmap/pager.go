@@ -61,7 +61,6 @@ func (p *pager) succeed(held map[int32]holding) error {
 		if err != nil {
 			return err // Only for want of memory or descriptors.
 		}
-		m.table.head.takeovers.Add(1)
 		p.inherit(m)
 	}
 	go p.watchProgram()
@@ -146,6 +145,7 @@ func (p *pager) attach(m message) error {
 
 // inherit is add for a mapping that a dead pager has served.
 func (p *pager) inherit(m *served) {
+	m.table.head.takeovers.Add(1)
 	go m.findResident()
 	p.add(m)
 }

@@ -39,7 +39,7 @@ type tableHead struct {
 	poisoned  atomic.Uint64 // frames that could not be read
 	stored    atomic.Uint64 // frames written back
 	evicted   atomic.Uint64 // frames evicted
-	takeovers atomic.Uint64 // pagers that died and were succeeded
+	takeovers atomic.Uint64 // pagers that died and were replaced
 }
 
 const tableHeadLen = pageSize
