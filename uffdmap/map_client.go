@@ -22,10 +22,10 @@ type client struct {
 	ended   chan struct{} // closed when the last helper has hung up for good
 
 	mu      sync.Mutex // guards what follows
-	conn    *conn
-	pager   int // pid of the pager last heard of
-	group   int // process group of all helpers of this connection
-	starts  int // how often new helpers may be started until one has said hello
+	conn    *conn      // nil while there are no helpers
+	pager   int        // pid of the pager last heard of
+	group   int        // process group of all helpers of this connection
+	starts  int        // how often new helpers may be started until one has said hello
 	closing bool
 	failed  error // why there are no helpers
 	lastSeq uint64
@@ -220,7 +220,9 @@ func (c *client) remove(m *Mapping) {
 func (c *client) close() error {
 	c.mu.Lock()
 	c.closing = true
-	unix.Shutdown(c.conn.fd, unix.SHUT_WR)
+	if c.conn != nil {
+		unix.Shutdown(c.conn.fd, unix.SHUT_WR)
+	}
 	group := c.group
 	c.mu.Unlock()
 	const patience = 10 * time.Second

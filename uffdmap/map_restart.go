@@ -53,6 +53,7 @@ func (c *client) restart(cause error) bool {
 	defer c.mu.Unlock()
 	reap(c.group, 0)
 	unix.Close(c.conn.fd)
+	c.conn = nil
 	if c.closing {
 		return false
 	}

@@ -137,6 +137,30 @@ func TestMapStillborn(t *testing.T) {
 	}
 }
 
+// A mapping whose helpers are gone for good leaves alone what the program has opened
+// since.
+func TestMapCloseAfterFailure(t *testing.T) {
+	folder := t.TempDir()
+	t.Setenv(stillbornEnv, folder)
+	m := mustMap(t, pack(t, content(1<<20, 28), store.CreateOptions{}), Options{})
+	for n := range maxStarts {
+		must(t, "write", os.WriteFile(filepath.Join(folder, strconv.Itoa(n)), nil, 0o600))
+	}
+	must(t, "kill", killBoth())
+	if err := m.Prefetch(Range{0, m.Size()}); err == nil {
+		t.Fatal("helpers live")
+	}
+	var pairs [10][2]*conn // They get the lowest numbers that are free.
+	for i := range pairs {
+		pairs[i][0], pairs[i][1] = connected(t)
+	}
+	m.Close() // says the same
+	for _, p := range pairs {
+		must(t, "send", p[0].send(message{}))
+		must(t, "send back", p[1].send(message{}))
+	}
+}
+
 // Replaced helpers are reaped: none is left as a zombie.
 func TestMapReaps(t *testing.T) {
 	m := mustMap(t, pack(t, content(1<<20, 24), store.CreateOptions{}), Options{})
