@@ -172,7 +172,10 @@ func (c *client) call(m message) error {
 		return c.failed
 	}
 	call := c.register(m)
-	err := c.conn.send(call.m)
+	var err error
+	if c.conn != nil {
+		err = c.conn.send(call.m)
+	}
 	// That both helpers are gone listen notices, and asks their successors.
 	if err != nil && err != unix.EPIPE && err != unix.ECONNRESET {
 		delete(c.calls, call.m.Seq)

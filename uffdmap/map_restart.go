@@ -37,35 +37,42 @@ func (c *client) repeat() {
 	c.conn.send(message{Verb: verbRepeated})
 }
 
-// maxStarts is how often helpers that have ended before they said hello are replaced:
-// somebody may kill them all, for want of memory perhaps, or they may not work at all
-// any more. The very first are not.
+// maxStarts is how often new helpers are started until one has said hello: somebody may
+// kill them all, for want of memory perhaps, the program may be short of descriptors for
+// a while, or they may not work at all any more. The very first are started once.
 const maxStarts = 6
 
 // restart goes on after both helpers have ended, and says false if that was
 // wanted or can't be. Where the program got here although its pages were not
 // served, it has everything that new helpers need.
 func (c *client) restart(cause error) bool {
-	if futile := maxStarts - c.starts; 0 < futile && futile < maxStarts { // Only this goroutine changes it.
-		time.Sleep(10 * time.Millisecond << futile)
-	}
+	cause = fmt.Errorf("the helper ended before it was ready: %w", cause)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	reap(c.group, 0)
 	unix.Close(c.conn.fd)
 	c.conn = nil
-	if c.closing {
-		return false
+	for c.pause(); c.starts > 0 && !c.closing; c.pause() {
+		c.starts--
+		if cause = c.start(); cause == nil {
+			c.attachAll()
+			return true
+		}
 	}
-	if c.starts == 0 {
-		return c.fail(fmt.Errorf("the helper ended before it was ready: %w", cause))
+	if !c.closing {
+		c.fail(cause)
 	}
-	c.starts--
-	if err := c.start(); err != nil {
-		return c.fail(err)
+	return false
+}
+
+// pause gives up mu for a while before helpers are started, the longer the more of them
+// were started in vain. The caller holds mu.
+func (c *client) pause() {
+	if futile := maxStarts - c.starts; 0 < futile && futile < maxStarts {
+		c.mu.Unlock()
+		time.Sleep(10 * time.Millisecond << futile)
+		c.mu.Lock()
 	}
-	c.attachAll()
-	return true
 }
 
 // attachAll has a pager that knows nothing serve all mappings, and asks it again what
@@ -88,7 +95,7 @@ func (c *client) attachAll() {
 }
 
 // fail gives err to everybody who waits and who will ask. The caller holds mu.
-func (c *client) fail(err error) bool {
+func (c *client) fail(err error) {
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%v", err)
 	}
@@ -97,5 +104,4 @@ func (c *client) fail(err error) bool {
 		delete(c.calls, seq)
 		call.done <- err
 	}
-	return false
 }

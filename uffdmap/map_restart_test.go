@@ -137,6 +137,47 @@ func TestMapStillborn(t *testing.T) {
 	}
 }
 
+func init() { bodies["no descriptors"] = noDescriptorsBody }
+
+// noDescriptorsBody writes to a mapping, has both helpers killed, and can open nothing
+// until it has failed to start others.
+func noDescriptorsBody(args []string) error {
+	m, err := Map(args[0], Options{Writable: true})
+	if err != nil {
+		return err
+	}
+	m.Bytes()[0]++
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	m.client.mu.Lock() // Others are not started yet.
+	err = errors.Join(killBoth(), unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}))
+	m.client.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = await("a failed start", func() bool {
+		m.client.mu.Lock()
+		defer m.client.mu.Unlock()
+		return m.client.starts < maxStarts
+	})
+	if err := errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil {
+		return err
+	}
+	return m.Close()
+}
+
+// Helpers that can't be started for a moment are started later, and what was written is
+// still there.
+func TestMapRestartLater(t *testing.T) {
+	data := content(1<<20, 29)
+	path := pack(t, data, store.CreateOptions{})
+	run(t, command("no descriptors", path), tooLong)
+	data[0]++
+	same(t, "store", unpack(t, path), data)
+}
+
 // A mapping whose helpers are gone for good leaves alone what the program has opened
 // since.
 func TestMapCloseAfterFailure(t *testing.T) {
