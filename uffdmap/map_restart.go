@@ -34,7 +34,7 @@ func (c *client) repeat() {
 			}
 		}
 	}
-	c.conn.send(message{Verb: verbRepeated})
+	c.conn.send(message{Verb: verbRepeated, Pager: c.pager})
 }
 
 // maxStarts is how often new helpers are started until one has said hello: somebody may

@@ -1,5 +1,7 @@
 package uffdmap
 
+import "os"
+
 // A repeats tells which requests of the program come a second time. One that the last
 // pager left unread this one finds in the socket; then the program sends all that have
 // no reply again, this one maybe among them. Protect and Snapshot, done twice, would
@@ -15,7 +17,9 @@ func (r *repeats) expect() { r.seen = map[uint64]struct{}{} }
 // isNew says whether m is to be obeyed.
 func (r *repeats) isNew(m message) bool {
 	if m.Verb == verbRepeated {
-		r.seen = nil
+		if m.Pager == os.Getpid() { // Otherwise it was for a pager that is dead.
+			r.seen = nil
+		}
 		return false
 	}
 	if r.seen == nil {

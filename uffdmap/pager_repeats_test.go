@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,8 @@ func TestPagerObeysOnce(t *testing.T) {
 	program := &conn{fd: mine}
 	sent := []message{
 		{Verb: verbSync, Seq: 7}, {Verb: verbProtect, Seq: 8}, // unread by the last pager
-		{Verb: verbProtect, Seq: 6}, {Verb: verbSync, Seq: 7}, {Verb: verbProtect, Seq: 8}, {Verb: verbRepeated},
+		{Verb: verbRepeated, Pager: 1}, // the end of what was sent again to that one
+		{Verb: verbProtect, Seq: 6}, {Verb: verbSync, Seq: 7}, {Verb: verbProtect, Seq: 8}, {Verb: verbRepeated, Pager: os.Getpid()},
 		{Verb: verbSync, Seq: 9}, {Verb: verbSync, Seq: 9}, // not told apart any more
 	}
 	for _, m := range sent {

@@ -34,7 +34,7 @@ const (
 	verbForget   verb = "forget"   // end it
 
 	// From the program to the pager, without a reply.
-	verbRepeated verb = "repeated" // every request that had no reply yet was sent again
+	verbRepeated verb = "repeated" // to Pager every request that had no reply yet was sent again
 
 	// From the pager to the program.
 	verbReply verb = "reply" // Seq is done, or failed with Err
