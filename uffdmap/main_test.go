@@ -38,6 +38,10 @@ func TestMain(m *testing.M) {
 	if opening := os.Getenv(openingEnv); opening != "" {
 		wrapSource = func(s store.Source) store.Source { return openingSource{s, opening} }
 	}
+	if os.Getenv(lastEnv) != "" && os.Getenv(helperEnv) == roleStandby {
+		inner := wrapSource
+		wrapSource = func(s store.Source) store.Source { return inner(lastSource(s)) }
+	}
 	if d, err := time.ParseDuration(os.Getenv(patienceEnv)); err == nil {
 		standbyPatience = d
 	}

@@ -49,8 +49,8 @@ func runPager() error {
 	return newPager(program, first.fds[0]).succeed(nil)
 }
 
-// succeed goes on where another pager left off, with what that one served, and
-// returns when the program has ended.
+// succeed goes on where another pager left off, with what that one served, nil if there
+// was none, and returns when the program has ended.
 func (p *pager) succeed(held map[int32]holding) error {
 	var err error
 	if p.pool, err = newPool(p); err != nil {
@@ -63,9 +63,18 @@ func (p *pager) succeed(held map[int32]holding) error {
 		}
 		p.inherit(m)
 	}
+	if held != nil {
+		p.repeats.expect()
+		go p.sayHello() // Who waits for an answer need not wait for a standby.
+	}
 	go p.watchProgram()
 	go p.keeper.run()
 	return p.obeyProgram()
+}
+
+// sayHello tells the program who the pager is.
+func (p *pager) sayHello() {
+	p.program.send(message{Verb: verbHello, Version: protocol, Pager: os.Getpid()})
 }
 
 // watchProgram ends this process when the program ends, should a stray copy of

@@ -98,7 +98,7 @@ func (k *keeper) start() (*heir, error) {
 		unix.Close(mine)
 		return nil, err
 	}
-	k.p.program.send(message{Verb: verbHello, Version: protocol, Pager: os.Getpid()})
+	k.p.sayHello()
 	go h.listen()
 	return h, nil
 }

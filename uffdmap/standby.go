@@ -52,9 +52,7 @@ func runStandby() error {
 	unix.Close(s.pager.fd)
 	unix.Close(s.pagerEnd)
 	setName(rolePager)
-	p := newPager(s.program, s.programEnd)
-	p.repeats.expect()
-	return p.succeed(s.held)
+	return newPager(s.program, s.programEnd).succeed(s.held)
 }
 
 // wait holds what the pager hands over until something ends, and says whether this
