@@ -250,3 +250,16 @@ func TestMapPages(t *testing.T) {
 		t.Error("mapping differs from the pages and what was written")
 	}
 }
+
+// Names of page files may be any bytes, for a second pager too.
+func TestMapPagesNames(t *testing.T) {
+	data := content(4*pageSize, 19)
+	folder := writePages(t, data)
+	for n := range 4 {
+		must(t, "rename", os.Rename(fmt.Sprintf("%s/tmp%d.gz", folder, n), fmt.Sprintf("%s/\xff%d.gz", folder, n)))
+	}
+	m := mustMap(t, folder, Options{Pages: "\xff%d.gz"})
+	same(t, "first page", m.Bytes()[:pageSize], data[:pageSize])
+	must(t, "kill", unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL))
+	same(t, "mapping", m.Bytes(), data)
+}

@@ -24,7 +24,7 @@ type spec struct {
 	Size      int64  // plain bytes of the source
 	FrameSize int64
 	Path      string // of the store, or of the folder of page files, absolute
-	Pages     string `json:",omitempty"` // pattern of page files
+	Pages     string `json:"-"`          // pattern of page files; see message.Pages
 	Writable  bool   `json:",omitempty"` // the store is written back
 	Tracked   bool   `json:",omitempty"` // pages are protected until they are written
 	Limit     int64  `json:",omitempty"` // bytes of resident memory, with a spill file

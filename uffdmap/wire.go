@@ -56,6 +56,7 @@ type message struct {
 	Seq     uint64     `json:",omitempty"`
 	ID      int32      `json:",omitempty"` // of a mapping
 	Spec    *spec      `json:",omitempty"`
+	Pages   []byte     `json:",omitempty"` // Spec.Pages, which may be no text; send and receive see to it
 	Snap    int32      `json:",omitempty"` // number of a snapshot
 	Ranges  []Range    `json:",omitempty"`
 	Err     *wireError `json:",omitempty"`
@@ -92,6 +93,9 @@ func socketPair() (a, b int, err error) {
 
 // send sends m; its descriptors stay the caller's.
 func (c *conn) send(m message) error {
+	if m.Spec != nil {
+		m.Pages = []byte(m.Spec.Pages)
+	}
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -137,6 +141,9 @@ func (c *conn) receive() (message, error) {
 	if err := json.Unmarshal(b[:n], &m); err != nil {
 		closeAll(m.fds)
 		return message{}, fmt.Errorf("receive: %w", err)
+	}
+	if m.Spec != nil {
+		m.Spec.Pages = string(m.Pages)
 	}
 	return m, nil
 }
