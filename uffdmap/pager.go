@@ -113,9 +113,9 @@ func (p *pager) obeyProgram() error {
 				p.reply(m, err)
 			}()
 		case verbDetach:
-			go p.reply(m, p.detach(m.ID))
-		default:
-			go p.reply(m, p.request(m))
+			go func() { p.reply(m, p.detach(m.ID)) }()
+		default: // It may wait for its store as long as that takes, but for no other.
+			go func() { p.reply(m, p.request(m)) }()
 		}
 	}
 }

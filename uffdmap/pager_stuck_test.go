@@ -120,8 +120,17 @@ func stuckBesideBody(args []string) error {
 			return err
 		}
 	}
+	asked, err := Map(args[0], Options{Private: true})
+	if err != nil {
+		return err
+	}
+	go asked.Prefetch(Range{1 << 14, 1})
 	other, err := Map(args[0], Options{Private: true})
 	if err != nil {
+		return err
+	}
+	time.Sleep(50 * time.Millisecond) // Nothing shows that the pager is asked.
+	if err := errors.Join(other.Prefetch(Range{0, 1}), other.Protect()); err != nil {
 		return err
 	}
 	data := content(int(other.Size()), 31)
