@@ -155,7 +155,10 @@ func (m *Mapping) buildMemory() error {
 	if m.editable {
 		prot |= unix.PROT_WRITE
 	}
-	if m.mem, err = unix.Mmap(fd, 0, int(m.Len), prot, unix.MAP_SHARED|unix.MAP_NORESERVE); err != nil {
+	if m.mem, err = unix.Mmap(fd, 0, int(m.Len), unix.PROT_NONE, unix.MAP_SHARED|unix.MAP_NORESERVE); err != nil {
+		return fmt.Errorf("map %#x bytes of memory: %w", m.Len, err)
+	}
+	if err := openMemory(m.mem, prot); err != nil {
 		return fmt.Errorf("map %#x bytes of memory: %w", m.Len, err)
 	}
 	m.Base = uint64(address(m.mem))

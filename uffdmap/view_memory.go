@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -25,7 +26,7 @@ func mapMemory(n int64, prot int) (memory, error) {
 	if n >= hugeSize {
 		more = hugeSize
 	}
-	p, err := unix.MmapPtr(-1, 0, nil, uintptr(n)+more, prot, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(n)+more, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return memory{}, fmt.Errorf("map %#x bytes of memory: %w", n, err)
 	}
@@ -40,7 +41,19 @@ func mapMemory(n int64, prot int) (memory, error) {
 		}
 		p = unsafe.Add(p, skip)
 	}
-	return memory{unsafe.Slice((*byte)(p), n), uintptr(p)}, nil
+	m := memory{unsafe.Slice((*byte)(p), n), uintptr(p)}
+	if err := openMemory(m.b, prot); err != nil {
+		m.unmap()
+		return memory{}, fmt.Errorf("map %#x bytes of memory: %w", n, err)
+	}
+	return m, nil
+}
+
+// openMemory lets memory be touched that was mapped with PROT_NONE. In a program
+// that has locked its memory with mlockall the kernel makes pages of all that is
+// mapped and can be touched, and drops none: it must be unlocked before.
+func openMemory(b []byte, prot int) error {
+	return errors.Join(unix.Munlock(b), unix.Mprotect(b, prot))
 }
 
 func (m memory) unmap() {
