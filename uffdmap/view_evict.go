@@ -78,22 +78,36 @@ func (v *Viewer) claimVictim() (int64, bool) {
 		// Three times round: frames on probation that are held prove themselves,
 		// and then that others were used is forgotten first.
 		for range 3 * e.queue.len() {
-			n, proven := e.queue.next()
-			word := &v.frames[n]
-			w := word.Load()
-			again := proven && w&frameUsed != 0
-			if w&pinMask == 0 && !again && word.CompareAndSwap(w, frameBusy) {
-				e.working++
+			if n, proven := e.queue.next(); v.claimPassed(n, proven) {
 				return n, true
 			}
-			word.And(^uint64(frameUsed))
-			e.queue.keep(n, true)
+		}
+		// Few on probation don't have their turn while there are others.
+		for range e.queue.probation.len() {
+			if n := e.queue.probation.pop(); v.claimPassed(n, false) {
+				return n, true
+			}
 		}
 		if e.working == 0 {
 			return 0, false
 		}
 		e.done.Wait() // Others evict, for themselves; there may be enough for all.
 	}
+}
+
+// claimPassed claims frame n, which the evictor passes by, if it may leave, and
+// else keeps it. The caller holds the evictor's mu.
+func (v *Viewer) claimPassed(n int64, proven bool) bool {
+	word := &v.frames[n]
+	w := word.Load()
+	again := proven && w&frameUsed != 0
+	if w&pinMask == 0 && !again && word.CompareAndSwap(w, frameBusy) {
+		v.evictor.working++
+		return true
+	}
+	word.And(^uint64(frameUsed))
+	v.evictor.queue.keep(n, true)
+	return false
 }
 
 // evict drops the claimed frame n from memory, after writing it back if it is

@@ -91,6 +91,21 @@ func TestLimitIsHeld(t *testing.T) {
 	s.Release()
 }
 
+// While all but one of the frames that fit are held, the one left is enough to view
+// all others, one after the other.
+func TestViewBesideHeld(t *testing.T) {
+	const frame, limit = 16 << 10, 8
+	v := openView(t, newStore(t, make([]byte, 64*frame), frame), Options{MemoryLimit: limit * frame})
+	held, err := v.View(0, (limit-1)*frame)
+	must(t, "view of what is held", err)
+	defer held.Release()
+	for n := int64(limit); n < 64; n++ {
+		s, err := v.View(n*frame, 1)
+		must(t, "view beside it", err)
+		s.Release()
+	}
+}
+
 // Private writes survive eviction of everything else, until they fill the limit,
 // which is an error and not a loss.
 func TestPrivateIsNotEvicted(t *testing.T) {
