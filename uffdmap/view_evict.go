@@ -101,7 +101,7 @@ func (v *Viewer) claimPassed(n int64, proven bool) bool {
 	word := &v.frames[n]
 	w := word.Load()
 	again := proven && w&frameUsed != 0
-	if w&pinMask == 0 && !again && word.CompareAndSwap(w, frameBusy) {
+	if w&(pinMask|frameBusy) == 0 && !again && word.CompareAndSwap(w, frameBusy) {
 		v.evictor.working++
 		return true
 	}
@@ -117,29 +117,34 @@ func (v *Viewer) evict(n int64) error {
 	if err == nil && !keep {
 		err = v.drop(n, 1)
 	}
-	v.evictor.evicted(n, err == nil && !keep, err != nil)
-	if err == nil && !keep {
+	switch {
+	case err != nil:
+		v.settle(n, frameResident)
+		v.evictor.keep(n)
+	case keep:
+		v.settle(n, frameResident)
+	default:
+		v.evictor.evicted(n)
 		v.giveBack(1)
 		v.count.evicted.Add(1)
 		v.settle(n, 0)
-	} else {
-		v.settle(n, frameResident)
 	}
 	v.evictor.finish()
 	return err
 }
 
-// evicted says whether frame n has left memory, before it can come back, or else
-// whether it may be chosen again.
-func (e *viewEvictor) evicted(n int64, gone, again bool) {
+// evicted says that frame n has left memory, before it can come back.
+func (e *viewEvictor) evicted(n int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch {
-	case gone:
-		e.queue.evicted(n)
-	case again:
-		e.queue.keep(n, true)
-	}
+	e.queue.evicted(n)
+}
+
+// keep lets frame n, which is settled and has not left memory, be chosen again.
+func (e *viewEvictor) keep(n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.queue.keep(n, true)
 }
 
 // finish ends an eviction.

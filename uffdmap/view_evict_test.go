@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -185,4 +186,59 @@ func TestEvictionAmongWriters(t *testing.T) {
 			}
 		})
 	}
+}
+
+func init() { bodies["failing evictions"] = failingEvictionsBody }
+
+// failingEvictionsBody edits the only frame that nobody holds, while evictions fail
+// to store it and bring it back each time.
+func failingEvictionsBody(args []string) error {
+	const frame, frames = 4 << 10, 4
+	v, err := Open(args[0], Options{Writable: true, MemoryLimit: frames * frame})
+	if err != nil {
+		return err
+	}
+	held, err := v.View(frame, (frames-1)*frame)
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	if _, err := v.WriteAt([]byte{1}, 0); err != nil {
+		return err
+	}
+	if err := v.store.Discard(); err != nil {
+		return err
+	}
+	var evictions, edits sync.WaitGroup
+	var failures atomic.Int64
+	for range 8 {
+		evictions.Go(func() {
+			for failures.Load() < 200_000 {
+				if n, ok := v.claimVictim(); ok && v.evict(n) != nil {
+					failures.Add(1)
+				}
+			}
+		})
+	}
+	var ended atomic.Bool
+	var failed error
+	edits.Go(func() {
+		for failed == nil && !ended.Load() {
+			var s *Span
+			if s, failed = v.Edit(0, 1); failed == nil {
+				s.Release()
+				runtime.Gosched() // Otherwise it is held all the time.
+			}
+		}
+	})
+	evictions.Wait()
+	ended.Store(true)
+	edits.Wait()
+	return failed
+}
+
+// A frame that can't be evicted, since it is dirty and its store takes nothing, is
+// there for who waits for it, however many try.
+func TestViewFailingEvictions(t *testing.T) {
+	run(t, command("failing evictions", newStore(t, make([]byte, 1<<20), 4<<10)), tooLong)
 }
