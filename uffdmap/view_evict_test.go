@@ -132,6 +132,16 @@ func TestPrivateIsNotEvicted(t *testing.T) {
 	}
 }
 
+// A WriteAt of more than fits says how much it wrote.
+func TestViewWriteCount(t *testing.T) {
+	const frame = 16 << 10
+	v := openView(t, newStore(t, make([]byte, 64*frame), frame), Options{Private: true, MemoryLimit: 4 * frame})
+	n, err := v.WriteAt(make([]byte, 8*frame), 0)
+	if n != 4*frame || !errors.Is(err, ErrLimit) {
+		t.Errorf("write of 8 frames where 4 fit: %d, %v, want %d, ErrLimit", n, err, 4*frame)
+	}
+}
+
 // Goroutines that read and write all over a mapping much larger than its limit
 // always see what was written last, and a store that is opened anew has all of
 // it. Every slot belongs to one goroutine, which counts in it.

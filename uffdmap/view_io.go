@@ -92,8 +92,10 @@ func (v *Viewer) writePiece(p []byte, off int64) (int, error) {
 	n := v.frameOf(off)
 	end := min((n+1)<<v.frameShift, v.size)
 	if whole := end - n<<v.frameShift; off == n<<v.frameShift && int64(len(p)) >= whole {
-		if done, err := v.writeAbsent(n, p[:whole]); done || err != nil {
-			return int(whole), err
+		if done, err := v.writeAbsent(n, p[:whole]); err != nil {
+			return 0, err
+		} else if done {
+			return int(whole), nil
 		}
 	}
 	end = min(end, off+int64(len(p)))
