@@ -22,6 +22,15 @@ const maxFill = 8 << 20
 // hold makes the frames from first on and below end resident and pins each. On
 // an error it holds none.
 func (v *Viewer) hold(first, end int64, pin uint64) error {
+	held, err := v.holdSome(first, end, pin)
+	if err != nil {
+		v.unpin(first, held, pin)
+	}
+	return err
+}
+
+// holdSome is hold, but on an error holds the frames below held.
+func (v *Viewer) holdSome(first, end int64, pin uint64) (held int64, err error) {
 	for n := first; n < end; {
 		switch v.take(n, pin) {
 		case takenPinned:
@@ -31,13 +40,12 @@ func (v *Viewer) hold(first, end int64, pin uint64) error {
 		case takenClaimed:
 			run, want := v.claimRun(n, end, pin)
 			if err := v.fill(n, run, want, pin); err != nil {
-				v.unpin(first, n, pin)
-				return err
+				return n, err
 			}
 			n += want
 		}
 	}
-	return nil
+	return end, nil
 }
 
 // claimRun claims the absent frames behind n, which is claimed already, up to

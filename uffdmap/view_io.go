@@ -2,6 +2,7 @@ package uffdmap
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -38,15 +39,24 @@ func (v *Viewer) ReadAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// readPiece reads the beginning of p.
-func (v *Viewer) readPiece(p []byte, off int64) (int, error) {
+// readPiece reads the beginning of p, as much of it as can be held at once. The
+// next piece meets the error of what can't.
+func (v *Viewer) readPiece(p []byte, off int64) (n int, err error) {
 	end := min(v.pieceEnd(off), off+int64(len(p)), v.size)
 	first, last := v.framesOf(off, end-off)
-	if err := v.hold(first, last, pinOne); err != nil {
-		return 0, err
-	}
-	defer v.unpin(first, last, pinOne)
-	return v.copyHeld(p, v.mem.b[off:end])
+	err = v.pass(func() error {
+		held, err := v.holdSome(first, last, pinOne)
+		if held == first && errors.Is(err, ErrLimit) && last > first+1 {
+			held, err = v.holdSome(first, first+1, pinOne)
+		}
+		if held == first {
+			return err
+		}
+		defer v.unpin(first, held, pinOne)
+		n, err = v.copyHeld(p, v.mem.b[off:min(end, held<<v.frameShift)])
+		return err
+	})
+	return n, err
 }
 
 // pieceEnd is where a piece that begins at off ends: at the end of a frame, and
@@ -88,7 +98,15 @@ func (v *Viewer) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // writePiece writes the beginning of p, up to the end of a frame.
-func (v *Viewer) writePiece(p []byte, off int64) (int, error) {
+func (v *Viewer) writePiece(p []byte, off int64) (n int, err error) {
+	err = v.pass(func() error {
+		n, err = v.writeHeld(p, off)
+		return err
+	})
+	return n, err
+}
+
+func (v *Viewer) writeHeld(p []byte, off int64) (int, error) {
 	n := v.frameOf(off)
 	end := min((n+1)<<v.frameShift, v.size)
 	if whole := end - n<<v.frameShift; off == n<<v.frameShift && int64(len(p)) >= whole {
@@ -172,7 +190,8 @@ func (v *Viewer) prefetch(pieces []frameRun) error {
 	for range min(len(pieces), runtime.GOMAXPROCS(0)) {
 		all.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(pieces)); i = next.Add(1) - 1 {
-				if errs[i] = v.hold(pieces[i].first, pieces[i].end, 0); errs[i] != nil {
+				errs[i] = v.pass(func() error { return v.hold(pieces[i].first, pieces[i].end, 0) })
+				if errs[i] != nil {
 					next.Store(int64(len(pieces)))
 				}
 			}

@@ -47,7 +47,7 @@ func (v *Viewer) span(act string, off, n int64, pin uint64) (*Span, error) {
 	first, end := v.framesOf(off, n)
 	err := v.fits(first, end)
 	if err == nil {
-		err = v.hold(first, end, pin)
+		err = v.pass(func() error { return v.hold(first, end, pin) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %#x bytes at %#x of %s: %w", act, n, off, v.path, err)

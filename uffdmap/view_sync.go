@@ -116,6 +116,8 @@ func (v *Viewer) writeBackGroup(frames []int64) error {
 	defer v.scratch.put(buf)
 	w := v.store.NewFrameWriter()
 	defer w.Close()
+	v.passing.begin()
+	defer v.passing.end(true)
 	taken := make([]takenFrame, 0, len(frames))
 	for _, n := range frames {
 		if !v.pinResident(n) {
