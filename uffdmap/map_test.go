@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -255,7 +256,9 @@ func TestMapPrefetch(t *testing.T) {
 	if s := m.Stats(); s.Faults != 0 || s.Resident != 4<<20 {
 		t.Errorf("%d faults, %d bytes resident, want 0 and %d", s.Faults, s.Resident, 4<<20)
 	}
-	if err := m.Prefetch(Range{m.Size() - 1, 2}); !errors.Is(err, unix.EINVAL) {
-		t.Errorf("prefetch past the end: %v, want EINVAL", err)
+	for _, r := range []Range{{m.Size() - 1, 2}, {4096, math.MaxInt64}, {-1, 2}} {
+		if err := m.Prefetch(r); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("prefetch of %v, not all in the mapping: %v, want EINVAL", r, err)
+		}
 	}
 }

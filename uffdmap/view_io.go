@@ -209,7 +209,7 @@ func (v *Viewer) runsOf(ranges []Range) []frameRun {
 	var runs []frameRun
 	for _, r := range ranges {
 		off, end := max(r.Off, 0), min(r.End(), v.size)
-		if off < end {
+		if r.Len > 0 && off < end {
 			first, last := v.framesOf(off, end-off)
 			runs = append(runs, frameRun{first, last})
 		}

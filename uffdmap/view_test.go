@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,6 +87,26 @@ func TestReadAhead(t *testing.T) {
 	s.Release()
 	if got := v.Stats().Frames - walked.Frames; got != 1 {
 		t.Errorf("after a jump %d frames came, want 1", got)
+	}
+}
+
+// Prefetch brings in the part of a range that lies in the mapping, and nothing for
+// one that has none.
+func TestViewPrefetchRanges(t *testing.T) {
+	const frame, size = 4096, 64 << 10
+	for r, want := range map[Range]int64{
+		{frame, math.MaxInt64}:         size - frame,
+		{-frame, 2 * frame}:            frame,
+		{math.MinInt64, math.MaxInt64}: 0,
+		{math.MinInt64, -1}:            0,
+		{size, math.MaxInt64}:          0,
+		{frame, 0}:                     0,
+	} {
+		v := openView(t, newStore(t, make([]byte, size), frame), Options{})
+		must(t, "prefetch", v.Prefetch(r))
+		if got := v.Stats().Resident; got != want {
+			t.Errorf("prefetch of %v: %d bytes are resident, want %d", r, got, want)
+		}
 	}
 }
 
