@@ -3,7 +3,6 @@ package uffdmap
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -176,64 +175,6 @@ func (m *Mapping) request(act string, msg message) error {
 		return fmt.Errorf("%s %s: %w", act, m.Path, err)
 	}
 	return nil
-}
-
-// Dirty yields what was written since the last Sync, in whole frames: a write
-// makes its frame dirty before it takes place. Nothing is yielded after Close.
-func (m *Mapping) Dirty() iter.Seq[Range] {
-	return m.frameRanges(func(t *table) iter.Seq[int64] { return union(t.dirty, t.syncing) })
-}
-
-// Written yields what was written since the last Protect, or since Map if there
-// was none, in whole frames.
-func (m *Mapping) Written() iter.Seq[Range] {
-	return m.frameRanges(func(t *table) iter.Seq[int64] { return t.written.all() })
-}
-
-// Resident yields what is in memory, to the page.
-func (m *Mapping) Resident() iter.Seq[Range] {
-	return func(yield func(Range) bool) {
-		m.mu.RLock()
-		defer m.mu.RUnlock()
-		for at := int64(0); !m.closed && at < m.spec.Size; {
-			data, err := unix.Seek(m.memory, at, unix.SEEK_DATA)
-			if err != nil || data >= m.spec.Size {
-				return
-			}
-			hole, err := unix.Seek(m.memory, data, unix.SEEK_HOLE)
-			if err != nil || !yield(Range{data, min(hole, m.spec.Size) - data}) {
-				return
-			}
-			at = hole
-		}
-	}
-}
-
-// frameRanges yields sets of frames as ranges, those that touch as one.
-func (m *Mapping) frameRanges(set func(*table) iter.Seq[int64]) iter.Seq[Range] {
-	return func(yield func(Range) bool) {
-		m.mu.RLock()
-		defer m.mu.RUnlock()
-		if m.closed {
-			return
-		}
-		var run Range
-		for n := range set(m.table) {
-			off := n * m.FrameSize
-			end := min(off+m.FrameSize, m.spec.Size)
-			if run.Len > 0 && run.End() == off {
-				run.Len = end - run.Off
-				continue
-			}
-			if run.Len > 0 && !yield(run) {
-				return
-			}
-			run = Range{off, end - off}
-		}
-		if run.Len > 0 {
-			yield(run)
-		}
-	}
 }
 
 // Stats are the figures of the mapping. After Close they are zero.
