@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,9 +39,10 @@ import (
 //     program is killed. They never see zeros.
 type Mapping struct {
 	spec
-	editable bool   // the bytes may be written
-	mem      []byte // whole pages
-	memory   int    // memfd
+	editable bool                 // the bytes may be written
+	mem      []byte               // whole pages
+	first    atomic.Pointer[byte] // of mem, nil after Close
+	memory   int                  // memfd
 	table    *table
 	fds      []int // in the order of a spec's descriptors; held until Close
 	client   *client
@@ -126,10 +129,11 @@ func (c *client) open(path string, o Options) (*Mapping, error) {
 // Options.Writable or Private; otherwise it is a fault. The slice is not valid
 // after Close.
 func (m *Mapping) Bytes() []byte {
-	if m.mem == nil {
+	first := m.first.Load()
+	if first == nil {
 		return nil
 	}
-	return m.mem[:m.spec.Size:m.spec.Size]
+	return unsafe.Slice(first, m.spec.Size)
 }
 
 // Size is the number of bytes of the mapping.

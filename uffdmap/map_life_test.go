@@ -61,6 +61,21 @@ func TestMapLeavesNothing(t *testing.T) {
 	}
 }
 
+// Bytes may be called beside Close, and gives nothing after it.
+func TestMapBytesBesideClose(t *testing.T) {
+	m := mustMap(t, pack(t, content(1<<20, 1), store.CreateOptions{}), Options{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for m.Bytes() != nil {
+		}
+	})
+	must(t, "close", m.Close())
+	all.Wait()
+	if b := m.Bytes(); b != nil {
+		t.Errorf("%d bytes after Close, want none", len(b))
+	}
+}
+
 // Map says what is wrong, and leaves nothing behind then.
 func TestMapErrors(t *testing.T) {
 	path := pack(t, content(100, 9), store.CreateOptions{})

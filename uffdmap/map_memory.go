@@ -162,6 +162,7 @@ func (m *Mapping) buildMemory() error {
 		return fmt.Errorf("map %#x bytes of memory: %w", m.Len, err)
 	}
 	m.Base = uint64(address(m.mem))
+	m.first.Store(&m.mem[0])
 	if err := unix.Madvise(m.mem, unix.MADV_DONTFORK); err != nil {
 		return fmt.Errorf("keep memory from children: %w", err)
 	}
@@ -206,6 +207,7 @@ func (m *Mapping) sendable() []int { return m.fds[:m.fdCount()] }
 // free gives back what build made. The memory goes before the userfaultfd, since
 // without that absent pages would become zeros.
 func (m *Mapping) free() {
+	m.first.Store(nil)
 	if m.mem != nil {
 		unix.Munmap(m.mem)
 		m.mem = nil
