@@ -73,13 +73,10 @@ func Map(path string, o Options) (*Mapping, error) {
 
 func openMapping(path string, o Options) (*Mapping, error) {
 	o.Writable = o.Writable && !o.Private
-	switch {
-	case o.MemoryLimit < 0:
-		return nil, fmt.Errorf("memory limit is %d bytes: %w", o.MemoryLimit, unix.EINVAL)
-	case o.Pages != "" && o.Writable:
+	if o.Pages != "" && o.Writable {
 		return nil, fmt.Errorf("a folder of page files can't be written: %w", ErrReadOnly)
 	}
-	if err := o.checkTracking(); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	abs, err := filepath.Abs(path)

@@ -34,9 +34,12 @@ type Options struct {
 	Pages string
 }
 
-// checkTracking refuses NoTracking where a written page that nobody knows of
-// would be lost.
-func (o *Options) checkTracking() error {
+// check refuses what makes no sense, and NoTracking where a written page that
+// nobody knows of would be lost.
+func (o *Options) check() error {
+	if o.MemoryLimit < 0 {
+		return fmt.Errorf("memory limit is %d bytes: %w", o.MemoryLimit, unix.EINVAL)
+	}
 	if o.NoTracking && (!o.Private || o.MemoryLimit > 0) {
 		return fmt.Errorf("NoTracking needs Private and no MemoryLimit: %w", unix.EINVAL)
 	}

@@ -82,7 +82,7 @@ func Open(path string, o Options) (*Viewer, error) {
 }
 
 func openViewer(path string, o Options) (*Viewer, error) {
-	if err := o.checkTracking(); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	v := &Viewer{

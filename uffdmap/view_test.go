@@ -16,6 +16,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"lazyfs/store"
 )
 
@@ -171,6 +173,9 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := Open(path+"x", Options{}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path+"x") {
 		t.Errorf("open nothing: %v, want not exist, and the path", err)
+	}
+	if _, err := Open(path, Options{MemoryLimit: -1}); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("open with a negative limit: %v, want EINVAL", err)
 	}
 	if _, err := Open(path, Options{MemoryLimit: 4095}); !errors.Is(err, ErrLimit) {
 		t.Errorf("open with less than a frame: %v, want ErrLimit", err)
