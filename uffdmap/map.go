@@ -33,6 +33,7 @@ import (
 //   - Direct I/O (O_DIRECT), io_uring's fixed buffers and RDMA into a mapping
 //     with a MemoryLimit lose data.
 //   - A child that is forked without exec has no such memory.
+//   - The memory must not be unmapped, moved, or mapped over.
 //   - When the pager dies its standby takes over and starts another; no byte is
 //     lost, unsynced writes included. If both are killed within the few
 //     milliseconds that takes, touches of absent pages may wait until the
@@ -146,7 +147,9 @@ func (m *Mapping) Sync() error {
 }
 
 // Prefetch brings the pages of the ranges into memory, on all cores, and returns
-// when they are there. Frames that can't be read give an error.
+// when they are there; with a MemoryLimit those that came first may have made room
+// for the last. Frames that can't be read give an error, and so does a range that
+// does not lie in the mapping.
 func (m *Mapping) Prefetch(ranges ...Range) error {
 	for len(ranges) > 0 {
 		n := min(len(ranges), maxRanges)

@@ -16,10 +16,10 @@ type Options struct {
 	Private bool
 
 	// MemoryLimit bounds the memory of frames, in bytes; when it is reached some
-	// make room for others. Zero means no bound. Open writes evicted dirty frames
-	// to the store, uncommitted; Map puts them into a file without a name, and
-	// keeps 16 frames however small the limit is. Where there is no room for them
-	// a mapping exceeds the limit until Sync succeeds.
+	// make room for others. Zero means no bound, less is refused. Open writes
+	// evicted dirty frames to the store, uncommitted; Map puts them into a file
+	// without a name, and keeps 16 frames however small the limit is. Where there
+	// is no room for them a mapping exceeds the limit until Sync succeeds.
 	MemoryLimit int64
 
 	// NoTracking leaves it unknown which pages of a Private mapping are written,

@@ -14,5 +14,5 @@ type Stats struct {
 	Takeovers   int64 // pagers that ended and were replaced; served mappings only
 
 	Resident int64 // bytes in memory
-	Dirty    int64 // bytes written since the last Sync, whole pages
+	Dirty    int64 // bytes written since the last Sync: whole pages, whole frames for a served mapping
 }

@@ -82,9 +82,10 @@ func (t *Tracker) Protect() error {
 }
 
 // Written hands out the ranges that were written since Protect, or since they
-// were last handed out, and makes their pages count as not written again. Pages
-// that the program gave back to the kernel count as written. Offsets are from
-// the beginning of the memory.
+// were last handed out, and makes their pages count as not written again. Pages of
+// private memory that the program gave back to the kernel count as written; those
+// of shared memory do not, though they are zeros after MADV_REMOVE. Offsets are
+// from the beginning of the memory.
 //
 // A write that is finished when the loop begins is in it; one that happens
 // meanwhile is in it or in the next. What a loop does not take, because it ends

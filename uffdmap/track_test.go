@@ -42,7 +42,7 @@ func writtenPages(t *Tracker) []int {
 
 // After Protect, exactly the pages that were written show, once: the first byte
 // that is written to a page, absent before or not, is enough; reading is nothing.
-// A page that was given back to the kernel counts.
+// A private page that was given back to the kernel counts.
 func TestTrackIsExact(t *testing.T) {
 	for name, flags := range map[string]int{"private": unix.MAP_PRIVATE, "shared": unix.MAP_SHARED} {
 		t.Run(name, func(t *testing.T) {
