@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -204,6 +205,10 @@ func init() { bodies["failing evictions"] = failingEvictionsBody }
 // to store it and bring it back each time.
 func failingEvictionsBody(args []string) error {
 	const frame, frames = 4 << 10, 4
+	most, err := strconv.ParseInt(args[1], 10, 64)
+	if err != nil {
+		return err
+	}
 	v, err := Open(args[0], Options{Writable: true, MemoryLimit: frames * frame})
 	if err != nil {
 		return err
@@ -223,7 +228,7 @@ func failingEvictionsBody(args []string) error {
 	var failures atomic.Int64
 	for range 8 {
 		evictions.Go(func() {
-			for failures.Load() < 200_000 {
+			for failures.Load() < most {
 				if n, ok := v.claimVictim(); ok && v.evict(n) != nil {
 					failures.Add(1)
 				}
@@ -250,5 +255,9 @@ func failingEvictionsBody(args []string) error {
 // A frame that can't be evicted, since it is dirty and its store takes nothing, is
 // there for who waits for it, however many try.
 func TestViewFailingEvictions(t *testing.T) {
-	run(t, command("failing evictions", newStore(t, make([]byte, 1<<20), 4<<10)), tooLong)
+	most := 200_000
+	if testing.Short() {
+		most = 20_000
+	}
+	run(t, command("failing evictions", newStore(t, make([]byte, 1<<20), 4<<10), strconv.Itoa(most)), tooLong)
 }
