@@ -82,8 +82,8 @@ func (h *holeReader) nextData() (err error) {
 	return err
 }
 
-// seek is lseek(2) for data and holes: the end when there is none, and off itself
-// on file systems that know no holes.
+// seek is lseek(2) for data and holes: the end when there is none, or none before the
+// file grew, and off itself on file systems that know no holes.
 func (h *holeReader) seek(off int64, whence int) (int64, error) {
 	at, err := unix.Seek(int(h.f.Fd()), off, whence)
 	switch {
@@ -92,5 +92,5 @@ func (h *holeReader) seek(off int64, whence int) (int64, error) {
 	case err == unix.EINVAL:
 		return off, nil
 	}
-	return at, os.NewSyscallError("lseek", err)
+	return min(at, h.size), os.NewSyscallError("lseek", err)
 }

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+)
+
+// sparseFile is a file in memory of a MiB of noise, a MiB of hole, and behind it
+// the bytes of end.
+func sparseFile(t *testing.T, end []byte) (f *os.File, plain []byte) {
+	t.Helper()
+	f = memoryFile(t, nil)
+	t.Cleanup(func() { f.Close() })
+	plain = append(make([]byte, 2<<20), end...)
+	copy(plain, noise(1<<20, 1))
+	must(t, f.Truncate(int64(len(plain))))
+	_, err := f.WriteAt(plain[:1<<20], 0)
+	must(t, err)
+	_, err = f.WriteAt(end, 2<<20)
+	must(t, err)
+	return f, plain
+}
+
+// packWhile packs src, and calls change when the first of it is packed.
+func packWhile(dst, src *os.File, change func() error) error {
+	var changed error
+	_, err := Pack(context.Background(), dst, src, PackOptions{Workers: 1, Progress: func(int64, int64) {
+		if change != nil {
+			changed = change()
+			change = nil
+		}
+	}})
+	return errors.Join(err, changed)
+}
+
+// Of a file that grows while it is packed the store has what it was before.
+func TestPackGrowingFile(t *testing.T) {
+	for _, end := range [][]byte{nil, []byte("end")} {
+		src, plain := sparseFile(t, end)
+		dst := tempFile(t)
+		must(t, packWhile(dst, src, func() error {
+			_, err := src.WriteAt([]byte("new"), 8<<20)
+			return err
+		}))
+		verifyStore(t, dst.Name(), plain)
+	}
+}
