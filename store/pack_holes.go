@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"io"
 	"os"
 
@@ -39,9 +38,10 @@ func newHoleReader(r io.Reader, frame int64) *holeReader {
 // lies. With io.EOF comes the last one, whose end is the size.
 func (h *holeReader) next(b []byte) (off int64, n int, err error) {
 	if h.f == nil {
-		n, err = io.ReadFull(h.r, b)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = io.EOF
+		for n < len(b) && err == nil { // Not io.ReadFull: a reader may itself end with its error.
+			var got int
+			got, err = h.r.Read(b[n:])
+			n += got
 		}
 		off, h.pos = h.pos, h.pos+int64(n)
 		return off, n, err

@@ -178,11 +178,15 @@ func TestPackHoles(t *testing.T) {
 	}
 }
 
-// A pack whose source fails, or that is cancelled, ends with the cause, and its
-// file is no store; until then its progress only grows.
+// A pack whose source fails, be it for an early end, or that is cancelled, ends with
+// the cause, and its file is no store; until then its progress only grows.
 func TestPackFails(t *testing.T) {
+	packFails(t, errors.New("broken"))
+	packFails(t, io.ErrUnexpectedEOF)
+}
+
+func packFails(t *testing.T, broken error) {
 	plain := sample(20<<20, 1)
-	broken := errors.New("broken")
 	for _, workers := range []int{1, 2, 9} {
 		for _, whole := range []int64{1000, 1 << 20, 5<<20 + 1} {
 			f := tempFile(t)
