@@ -55,9 +55,22 @@ func (h *holeReader) next(b []byte) (off int64, n int, err error) {
 	case err == io.EOF && h.pos < h.size:
 		return off, got, io.ErrUnexpectedEOF // The file shrank.
 	case err == nil && h.pos >= h.size:
-		err = io.EOF
+		err = h.ended()
 	}
 	return off, got, err
+}
+
+// ended is io.EOF, unless the file shrank to less than was taken for its size: behind
+// a hole no read tells.
+func (h *holeReader) ended() error {
+	fi, err := h.f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case fi.Size() < h.size:
+		return io.ErrUnexpectedEOF
+	}
+	return io.EOF
 }
 
 // dataRun returns where the next data lies, from the beginning of a frame on, and

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"testing"
 )
@@ -45,5 +46,21 @@ func TestPackGrowingFile(t *testing.T) {
 			return err
 		}))
 		verifyStore(t, dst.Name(), plain)
+	}
+}
+
+// A file that shrinks while it is packed is an error, also when what is left ends with
+// a whole frame and all behind it looks like a hole.
+func TestPackShrinkingFile(t *testing.T) {
+	for _, end := range [][]byte{nil, []byte("end"), noise(1<<20, 2)} {
+		for _, size := range []int64{1 << 20, 1<<20 + 5, 1<<20 + 2*DefaultFrameSize} {
+			src, plain := sparseFile(t, end)
+			dst := tempFile(t)
+			err := packWhile(dst, src, func() error { return src.Truncate(size) })
+			if !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("pack of %d bytes that become %d: %v, want %v", len(plain), size, err, io.ErrUnexpectedEOF)
+			}
+			noStore(t, dst.Name())
+		}
 	}
 }
