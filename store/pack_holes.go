@@ -28,7 +28,7 @@ func newHoleReader(r io.Reader, frame int64) *holeReader {
 		return h
 	}
 	pos, err := f.Seek(0, io.SeekCurrent)
-	if err == nil && pos == 0 {
+	if err == nil && pos == 0 && fi.Size() > 0 { // Files of the kernel have content all the same.
 		h.f, h.size = f, fi.Size()
 	}
 	return h

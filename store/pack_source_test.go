@@ -64,3 +64,16 @@ func TestPackShrinkingFile(t *testing.T) {
 		}
 	}
 }
+
+// A file of the kernel, whose size is said to be 0, is packed with what can be read.
+func TestPackKernelFile(t *testing.T) {
+	src, err := os.Open("/proc/version")
+	must(t, err)
+	defer src.Close()
+	want, err := os.ReadFile(src.Name())
+	must(t, err)
+	dst := tempFile(t)
+	_, err = Pack(context.Background(), dst, src, PackOptions{})
+	must(t, err)
+	verifyStore(t, dst.Name(), want)
+}
