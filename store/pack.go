@@ -43,11 +43,15 @@ func pack(ctx context.Context, f *os.File, r io.Reader, o PackOptions) (Info, er
 	if err != nil {
 		return Info{}, err
 	}
+	src := newHoleReader(r, int64(sb.frameSize()))
+	if src.size > MaxSize {
+		return Info{}, fmt.Errorf("source is %#x bytes: %w", src.size, ErrTooLarge)
+	}
 	w, err := newBuilder(f, sb)
 	if err != nil {
 		return Info{}, err
 	}
-	p := &packer{w: w, o: o, src: newHoleReader(r, int64(w.s.frameSize))}
+	p := &packer{w: w, o: o, src: src}
 	p.chunk = max(packChunk, w.s.frameSize)
 	size, err := p.run(ctx)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"testing"
 )
@@ -76,4 +77,32 @@ func TestPackKernelFile(t *testing.T) {
 	_, err = Pack(context.Background(), dst, src, PackOptions{})
 	must(t, err)
 	verifyStore(t, dst.Name(), want)
+}
+
+// A file above the largest size of a store is refused, one of that size is packed.
+func TestPackHugeFile(t *testing.T) {
+	for _, size := range []int64{MaxSize, MaxSize + 1, 2 * MaxSize, math.MaxInt64} {
+		src := memoryFile(t, nil)
+		defer src.Close()
+		must(t, src.Truncate(size))
+		_, err := src.WriteAt([]byte("end"), size-3)
+		must(t, err)
+		dst := tempFile(t)
+		_, err = Pack(context.Background(), dst, src, PackOptions{})
+		if size > MaxSize {
+			if !errors.Is(err, ErrTooLarge) {
+				t.Errorf("pack of %#x bytes: %v, want %v", size, err, ErrTooLarge)
+			}
+			noStore(t, dst.Name())
+			continue
+		}
+		must(t, err)
+		s, err := Open(dst.Name(), Options{})
+		must(t, err)
+		defer s.Close()
+		end := make([]byte, 3)
+		if _, err := s.ReadAt(end, size-3); err != nil || string(end) != "end" {
+			t.Errorf("the store of %#x bytes ends with %q, %v", s.Size(), end, err)
+		}
+	}
 }
