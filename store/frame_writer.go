@@ -55,21 +55,17 @@ func (s *Store) ExpectWrites() error {
 func (s *Store) encodeRoom() int { return frameHeadLen + s.frameSize + unit }
 
 // Add compresses p, which is FrameSize bytes long, or ends where the store ends
-// if it is the last one, to replace frame n. After an error nothing is known of
-// the frames that were added before.
+// if it is the last one, to replace frame n: what lies behind that is left out. After
+// an error nothing is known of the frames that were added before.
 func (w *FrameWriter) Add(n int64, p []byte) error {
 	if len(w.buf.b)-w.used < w.s.encodeRoom() {
 		if err := w.Flush(); err != nil {
 			return err
 		}
 	}
-	if len(p) > w.s.frameSize {
-		return fmt.Errorf("write frame %d with %d bytes, want at most %d", n, len(p), w.s.frameSize)
-	}
-	if n == 0 {
-		if waits, err := w.keep(p); waits || err != nil {
-			return err
-		}
+	p, waits, err := w.accept(n, p)
+	if waits || err != nil {
+		return err
 	}
 	stored, k, err := w.s.compress(w.buf.b[w.used:w.used+w.s.encodeRoom()], p)
 	if err != nil {
@@ -82,14 +78,23 @@ func (w *FrameWriter) Add(n int64, p []byte) error {
 	return nil
 }
 
-// keep lets p wait in memory as frame 0 where it should.
-func (w *FrameWriter) keep(p []byte) (waits bool, err error) {
+// accept returns what of p lies within the store, unless p waits in memory as frame 0.
+func (w *FrameWriter) accept(n int64, p []byte) (within []byte, waits bool, err error) {
 	s := w.s
+	if n > 0 {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		within, err = s.within(n, p)
+		return within, false, err
+	}
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.keepFrame(0, p)
+	if within, err = s.within(n, p); err == nil {
+		waits, err = s.keepFrame(n, within)
+	}
+	return within, waits, err
 }
 
 // Flush writes what was added, for which it takes room: a full disk is an error of
@@ -134,12 +139,15 @@ func (w *FrameWriter) takeRoom() (gen uint64, err error) {
 	s := w.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
 	if err := s.loadSpace(); err != nil {
 		return 0, err
 	}
 	for _, f := range w.frames {
-		if err := s.checkWholeFrame(f.number, f.plain); err != nil {
-			return 0, err
+		if left := s.plainOf(f.number); f.plain > left {
+			return 0, fmt.Errorf("write frame %d with %d bytes, want at most %d", f.number, f.plain, left)
 		}
 		if err := s.book(f.number); err != nil {
 			return 0, err

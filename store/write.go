@@ -110,35 +110,37 @@ func (s *Store) fillFrame(n int64, dst []byte) error {
 }
 
 // WriteFrame replaces frame n by p, which is FrameSize bytes long, or ends where
-// the store ends if it is the last one. It compresses in the calling goroutine,
-// so that several of them use several cores.
+// the store ends if it is the last one: what lies behind that is left out. It
+// compresses in the calling goroutine, so that several of them use several cores.
 func (s *Store) WriteFrame(n int64, p []byte) error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	if waits, err := s.acceptFrame(n, p); waits || err != nil {
+	p, waits, err := s.acceptFrame(n, p)
+	if waits || err != nil {
 		return err
 	}
 	defer s.unbook(1)
 	return s.putFrame(n, p, nil)
 }
 
-// acceptFrame books room for frame n, unless p waits in memory.
-func (s *Store) acceptFrame(n int64, p []byte) (waits bool, err error) {
+// acceptFrame books room for frame n, unless p waits in memory, and returns what of p
+// lies within the store.
+func (s *Store) acceptFrame(n int64, p []byte) (within []byte, waits bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if waits, err = s.keepFrame(n, p); waits || err != nil {
-		return waits, err
+	if within, err = s.within(n, p); err != nil {
+		return nil, false, err
 	}
-	return false, s.book(n)
+	if waits, err = s.keepFrame(n, within); waits || err != nil {
+		return nil, waits, err
+	}
+	return within, false, s.book(n)
 }
 
 // keepFrame lets p wait in memory as frame n where it may fit into the superblock,
 // which only a commit can tell: as frame 0 of a store that has no other. The caller
 // holds mu.
 func (s *Store) keepFrame(n int64, p []byte) (waits bool, err error) {
-	if err := s.checkWholeFrame(n, len(p)); err != nil {
-		return false, err
-	}
 	if s.size > int64(s.frameSize) {
 		return false, nil
 	}
@@ -150,18 +152,26 @@ func (s *Store) keepFrame(n int64, p []byte) (waits bool, err error) {
 	return true, nil
 }
 
-func (s *Store) checkWholeFrame(n int64, length int) error {
+// within returns what of p, which is to replace frame n, lies within the store. The
+// caller holds mu.
+func (s *Store) within(n int64, p []byte) ([]byte, error) {
 	if err := s.usable(); err != nil {
-		return err
+		return nil, err
 	}
-	var want int64
-	if n >= 0 && n < s.frameCount(s.size) {
-		want = min(int64(s.frameSize), s.size-n<<s.shift)
+	want := s.plainOf(n)
+	if want == 0 || len(p) != want && len(p) != s.frameSize {
+		return nil, fmt.Errorf("write frame %d of %d with %d bytes, want %d", n, s.frameCount(s.size), len(p), want)
 	}
-	if want == 0 || int64(length) != want && length != s.frameSize {
-		return fmt.Errorf("write frame %d of %d with %d bytes, want %d", n, s.frameCount(s.size), length, want)
+	return p[:want], nil
+}
+
+// plainOf is the number of bytes of frame n that lie within the store. The caller
+// holds mu.
+func (s *Store) plainOf(n int64) int {
+	if n < 0 || n >= s.frameCount(s.size) {
+		return 0
 	}
-	return nil
+	return int(min(int64(s.frameSize), s.size-n<<s.shift))
 }
 
 // drop forgets that frame n waits in memory, and that an older form of it is on
