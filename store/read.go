@@ -122,7 +122,8 @@ func (s *Store) readPart(part []byte, n int64, e entry, in int) (int, error) {
 }
 
 // readRun decodes frame n and those behind it straight into p, as long as p
-// wants them whole and they lie side by side in the file.
+// wants them whole and they lie side by side in the file, and can be read. The error
+// is that of frame n.
 func (s *Store) readRun(p []byte, n int64, e entry) (int, error) {
 	run := [maxGather / MinFrameSize]entry{e}
 	count, stored := 1, e.extent().len
@@ -144,7 +145,10 @@ func (s *Store) readRun(p []byte, n int64, e entry) (int, error) {
 	for i, e := range run[:count] {
 		dst := p[i*s.frameSize : (i+1)*s.frameSize]
 		if err := s.decode(dst, raw[:e.stored()], n+int64(i), e, s.frameSize); err != nil {
-			return i * s.frameSize, err
+			if i > 0 {
+				return i * s.frameSize, nil // The file may not have given it: the next read tells.
+			}
+			return 0, err
 		}
 		raw = raw[e.extent().len:]
 	}

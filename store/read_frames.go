@@ -13,9 +13,6 @@ const MaxReadFrames = 64
 // no more than MaxReadFrames. Those that lie side by side in the file it reads from
 // there at once. It returns how many it read before the error, and a bit in zeros
 // for each that is zero: its part of dst is as it was then.
-//
-// A file that can't be read at one frame may look like damage of one behind it:
-// ReadFrame tells.
 func (s *Store) ReadFrames(n int64, dst []byte) (done int, zeros uint64, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -1,0 +1,52 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A brokenDisk can't be read from offset bad on; 0 means that it can.
+type brokenDisk struct {
+	*simDisk
+	bad int64
+}
+
+func (d *brokenDisk) ReadAt(p []byte, off int64) (int, error) {
+	if d.bad == 0 || off+int64(len(p)) <= d.bad {
+		return d.simDisk.ReadAt(p, off)
+	}
+	n, _ := d.simDisk.ReadAt(p[:max(0, d.bad-off)], off)
+	return n, unix.EIO
+}
+
+// Where the file can't be read at one of several frames that are read at once, the
+// frames before it are read, and the error is the file's: nothing is called damaged.
+func TestReadFails(t *testing.T) {
+	const frames = 8
+	f := newForge()
+	plain := noise(frames*MinFrameSize, 1)
+	var entries []entry
+	for n := range int64(frames) {
+		entries = append(entries, f.frame(kindRaw, n, plain[n*MinFrameSize:][:MinFrameSize]))
+	}
+	d := &brokenDisk{simDisk: diskWith(f.leaf(entries...).image())}
+	s, err := openDisk(d, nil, Options{})
+	must(t, err)
+	for n, e := range entries {
+		for _, in := range []int64{0, 1, frameHeadLen, e.extent().len - 1} {
+			d.bad = e.off() + in
+			got := make([]byte, len(plain))
+			done, err := s.ReadAt(got, 0)
+			if done != n*MinFrameSize || !errors.Is(err, unix.EIO) || errors.Is(err, ErrDamaged) || !bytes.Equal(got[:done], plain[:done]) {
+				t.Errorf("frame %d can't be read at byte %d: read %d bytes, %v, want %d and EIO", n, in, done, err, n*MinFrameSize)
+			}
+			done, _, err = s.ReadFrames(0, got)
+			if done != n || !errors.Is(err, unix.EIO) || errors.Is(err, ErrDamaged) {
+				t.Errorf("frame %d can't be read at byte %d: read %d frames, %v, want %d and EIO", n, in, done, err, n)
+			}
+		}
+	}
+}
