@@ -58,8 +58,11 @@ func (s *Store) ReadFrame(n int64, dst []byte) (zero bool, err error) {
 		return false, nil
 	}
 	e, err := s.entryOf(n)
-	if err != nil || e.kind() == kindHole || e.kind() == kindZero {
-		return err == nil, err
+	switch {
+	case err != nil:
+		return false, s.blame(err, n)
+	case e.kind() == kindHole || e.kind() == kindZero:
+		return true, nil
 	}
 	return false, s.decodeFrame(n, e, dst)
 }

@@ -3,6 +3,8 @@ package store
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +49,36 @@ func TestReadFails(t *testing.T) {
 			if done != n || !errors.Is(err, unix.EIO) || errors.Is(err, ErrDamaged) {
 				t.Errorf("frame %d can't be read at byte %d: read %d frames, %v, want %d and EIO", n, in, done, err, n)
 			}
+		}
+	}
+}
+
+// Damage of the index names the store, whatever meets it.
+func TestIndexDamageNamesStore(t *testing.T) {
+	f := newForge()
+	leaf := f.node(0, fanout, f.frame(kindLZ4, fanout, text(4096, "a")))
+	f.root(1, f.node(1, 0, entry{}, leaf), (fanout+1)*MinFrameSize)
+	image := f.image()
+	image[leaf.off()+frameHeadLen] ^= 1
+	path := filepath.Join(t.TempDir(), "bad.lazy")
+	must(t, os.WriteFile(path, image, 0o600))
+	b := make([]byte, MinFrameSize)
+	for what, read := range map[string]func(s *Store) error{
+		"ReadAt":     func(s *Store) error { _, err := s.ReadAt(b, fanout*MinFrameSize); return err },
+		"ReadFrame":  func(s *Store) error { _, err := s.ReadFrame(fanout, b); return err },
+		"ReadFrames": func(s *Store) error { _, _, err := s.ReadFrames(fanout, b); return err },
+		"SeekData":   func(s *Store) error { _, err := s.SeekData(0); return err },
+		"SeekHole":   func(s *Store) error { _, err := s.SeekHole(fanout * MinFrameSize); return err },
+		"Info":       func(s *Store) error { _, err := s.Info(); return err },
+		"FrameInfo":  func(s *Store) error { _, err := s.FrameInfo(fanout); return err },
+	} {
+		s, err := Open(path, Options{})
+		must(t, err)
+		defer s.Close()
+		err = read(s)
+		var d *DamageError
+		if !errors.As(err, &d) || d.Path != path || d.Plain != (Range{fanout * MinFrameSize, MinFrameSize}) {
+			t.Errorf("%s: %+v, want damage of %s that names its plain bytes", what, err, path)
 		}
 	}
 }

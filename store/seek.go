@@ -56,5 +56,5 @@ func (s *Store) nextData(n int64) (int64, error) {
 			}
 		}
 	}
-	return found, err
+	return found, s.blame(err, n)
 }
