@@ -13,21 +13,21 @@ const copyBatch = 1 << 20
 // into the empty file f, durably. f stays the caller's, and is no store when Copy
 // fails. progress, when not nil, is called now and then with the plain bytes
 // passed and the size. src may be in use; a writer's uncommitted writes are left
-// out, and its writes wait meanwhile.
+// out, and its commits wait meanwhile, as do writes that come behind one that waits.
 func Copy(ctx context.Context, f *os.File, src *Store, progress func(done, total int64)) error {
-	if err := copyStore(ctx, f, src, progress); err != nil {
+	src.gate.RLock() // No commit gives up what is copied.
+	defer src.gate.RUnlock()
+	err := withPath(copyStore(ctx, f, src, progress), src.Path())
+	if err != nil {
 		return fmt.Errorf("copy %s: %w", src.Path(), err)
 	}
 	return nil
 }
 
 func copyStore(ctx context.Context, f *os.File, src *Store, progress func(done, total int64)) error {
-	src.gate.RLock()
-	defer src.gate.RUnlock()
-	src.mu.RLock()
-	defer src.mu.RUnlock()
-	if src.closed {
-		return os.ErrClosed
+	src, err := src.committedView()
+	if err != nil {
+		return err
 	}
 	sb := src.sb
 	// The copy has its source's id, on which the frames' checksums depend.
@@ -44,6 +44,20 @@ func copyStore(ctx context.Context, f *os.File, src *Store, progress func(done, 
 	w.s.inline = src.inline
 	_, err = w.finish(src.size)
 	return err
+}
+
+// committedView returns a Store that sees the newest generation of s, s itself if that
+// does not change. It is good as long as the caller holds gate.
+func (s *Store) committedView() (*Store, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	switch {
+	case s.closed:
+		return nil, os.ErrClosed
+	case !s.writable:
+		return s, nil
+	}
+	return openDisk(s.d, nil, Options{})
 }
 
 func (s *Store) copyFrames(ctx context.Context, w *builder, progress func(done, total int64)) error {
