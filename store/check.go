@@ -188,6 +188,9 @@ func (c *checker) whole() error {
 		if err != nil {
 			return c.damage(s.blame(err, 0))
 		}
+		if err := c.behindAll(used); err != nil {
+			return c.damage(err)
+		}
 	}
 	if _, err := newAllocator(dataStart, used); err != nil {
 		return c.damage(err)
@@ -211,6 +214,21 @@ func (c *checker) behindEnd(n int64, e entry) error {
 		return damagef(framePart(e.kind(), n), e.off(), "a frame lies behind the end, which is %#x", s.size)
 	case e.onDisk() && int64(e.plain()) > left:
 		return damagef(framePart(e.kind(), n), e.off(), "%d plain bytes, want at most %d: the end is %#x", e.plain(), left, s.size)
+	}
+	return nil
+}
+
+// behindAll finds an extent that lies behind the end that the superblock says, where
+// a writer may cut the file. What a log names may lie there.
+func (c *checker) behindAll(used []extent) error {
+	s := c.s
+	if len(s.logBlocks) > 0 {
+		return nil
+	}
+	for _, e := range used {
+		if e.end()-s.sb.end >= unit { // The rounding behind the last frame of a file may be missing.
+			return damagef("superblock", int64(s.slot)*slotLen+112, "store ends at %#x, extent %#x..%#x lies behind it", s.sb.end, e.off, e.end())
+		}
 	}
 	return nil
 }

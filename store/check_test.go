@@ -1,6 +1,9 @@
 package store
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // Check finds nothing in a store that is being written, wherever it is cut: what is
 // cut off the last frame is known, though not yet on disk.
@@ -18,6 +21,39 @@ func TestCheckBeforeCommit(t *testing.T) {
 		must(t, s.Commit())
 		for _, d := range checked(t, s) {
 			t.Errorf("committed with %#x bytes: %v", size, d)
+		}
+	}
+}
+
+// Check finds what lies behind the end that the superblock says, but for what a log
+// names.
+func TestCheckEnd(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		end       func(root, leaf entry) int64
+		log, want bool
+	}{
+		{"whole", func(_, leaf entry) int64 { return leaf.extent().end() }, false, false},
+		{"leaf behind the end", func(_, leaf entry) int64 { return leaf.off() }, false, true},
+		{"frames behind the end", func(root, _ entry) int64 { return root.extent().end() }, false, true},
+		{"frame of the log", func(_, leaf entry) int64 { return leaf.extent().end() }, true, false},
+	} {
+		f := newForge()
+		root := f.node(1, 0, entry{1, 1}) // Its place.
+		leaf := f.node(0, 0, f.frame(kindLZ4, 0, text(4096, "a")), f.frame(kindLZ4, 1, text(4096, "b")))
+		all := f.b
+		f.b = all[:root.off()]
+		root = f.node(1, 0, leaf)
+		f.b = all
+		f.root(1, root, 3*4096).sb.end = c.end(root, leaf)
+		if c.log {
+			two := f.put(kindLZ4, 2, encoded(kindLZ4, text(4096, "c")), 4096)
+			f.log(logBlock{gen: 4, size: 3 * 4096, end: true, ops: []logOp{{opSet, 2, two}}})
+		}
+		s, err := openImage(f.image())
+		must(t, err)
+		if found := checked(t, s); (len(found) > 0) != c.want || c.want && !strings.Contains(found[0].Detail, "lies behind it") {
+			t.Errorf("%s: check finds %v", c.name, found)
 		}
 	}
 }
