@@ -110,6 +110,12 @@ func (c *pieceCopier) copy(p piece) error {
 		return nil
 	}
 	c.doubt(p)
+	if left := r.size - n<<r.sb.frameShift; int64(plain) > left { // An older form of the last frame.
+		if err := c.w.s.compressBatch(c.t, c.plain[:left], n<<r.sb.frameShift); err != nil {
+			return err
+		}
+		return c.flushFull(n)
+	}
 	sum := putFrameHead(stored, c.w.s.idSum, p.kind, n, c.w.s.gen+1)
 	c.t.add(n, stored, p.kind, plain, sum)
 	return c.flushFull(n)

@@ -180,6 +180,32 @@ func TestRepairSmall(t *testing.T) {
 	}
 }
 
+// Of an older, longer form of the last frame, found where the newest is lost, the new
+// store has no more than what the plain size leaves.
+func TestRepairLongerFrame(t *testing.T) {
+	const size, left = 5*MinFrameSize - 500, 1000
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	want := noise(size, 1)
+	mustWrite(t, s, want, 0)
+	must(t, s.Sync())
+	want = want[:4*MinFrameSize+left]
+	must(t, s.Truncate(int64(len(want))))
+	must(t, s.Close())
+	s, err = openImage(d.now)
+	must(t, err)
+	last, err := s.idx.lookup(4)
+	must(t, err)
+	image := bytes.Clone(d.now)
+	clear(image[last.off():][:frameHeadLen])
+	clear(image[s.idx.at.off():][:frameHeadLen])
+	got, _, losses, err := repaired(t, image)
+	if err != nil || len(losses) != 1 || !losses[0].Kept || !bytes.Equal(got, want) {
+		t.Errorf("repair: %d bytes, want %d, losses %v, %v", len(got), len(want), losses, err)
+	}
+}
+
 // A store whose plain bytes are a store is not taken for that one when its
 // superblocks are lost.
 func TestRepairNested(t *testing.T) {
