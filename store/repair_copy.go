@@ -88,7 +88,7 @@ func (c *pieceCopier) blank(from, to int64, cause string) error {
 func (c *pieceCopier) copy(p piece) error {
 	r := c.r
 	n := p.number
-	if n<<r.sb.frameShift >= r.size {
+	if n >= c.w.s.frameCount(r.size) {
 		return nil
 	}
 	if p.kind == kindZero {

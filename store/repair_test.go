@@ -206,6 +206,42 @@ func TestRepairLongerFrame(t *testing.T) {
 	}
 }
 
+// A frame whose number is that of no frame of a store, since its offset overflows, takes
+// the place of none.
+func TestRepairFarFrame(t *testing.T) {
+	const far = 1 << 44
+	want := text(MaxFrameSize, "near ")
+	f := newForge()
+	f.sb.frameShift = 20
+	near, ghost := f.frame(kindLZ4, 0, want), f.frame(kindLZ4, far, text(MaxFrameSize, "far "))
+	for level := range 4 {
+		near, ghost = f.node(level, 0, near), f.node(level, far, ghost)
+	}
+	top := make([]entry, far>>(4*fanoutBits)+1)
+	top[0], top[len(top)-1] = near, ghost
+	image := f.root(4, f.node(4, 0, top...), MaxFrameSize).image()
+	got, _, _, err := repaired(t, image)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("repair: %d bytes, %v, want %d", len(got), err, len(want))
+	}
+	clear(image[:dataStart])
+	src, dst := memoryFile(t, image), memoryFile(t, nil)
+	defer src.Close()
+	defer dst.Close()
+	info, err := Repair(context.Background(), dst, src, func(Loss) {}, nil)
+	must(t, err)
+	s, err := Open(dst.Name(), Options{})
+	must(t, err)
+	defer s.Close()
+	for _, d := range checked(t, s) {
+		t.Errorf("without superblocks: %v", d)
+	}
+	got = make([]byte, len(want))
+	if _, err := s.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) || info.Size != MaxSize {
+		t.Errorf("without superblocks: %d bytes whose beginning is read with %v, want %d", info.Size, err, MaxSize)
+	}
+}
+
 // A store whose plain bytes are a store is not taken for that one when its
 // superblocks are lost.
 func TestRepairNested(t *testing.T) {

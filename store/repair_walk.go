@@ -56,7 +56,9 @@ func (r *salvage) guessSize() {
 			plain = min(n, plain)
 		}
 	}
-	r.size = r.last.number<<r.sb.frameShift + int64(plain)
+	// No store has frames behind MaxSize, whose offsets would overflow.
+	last := min(r.last.number, MaxSize>>r.sb.frameShift-1)
+	r.size = last<<r.sb.frameShift + int64(plain)
 	r.lose(Loss{Kept: true, Cause: fmt.Sprintf("superblocks are lost: frames of %d bytes, and %d bytes of plain data, "+
 		"are a guess from the frames that were found", r.sb.frameSize(), r.size)})
 }
