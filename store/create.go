@@ -106,10 +106,10 @@ func newSuperblock(o CreateOptions) (*superblock, error) {
 		o.Codec = codec.LZ4
 	}
 	sb := &superblock{gen: 1, codec: o.Codec, level: int8(o.Level), logOff: dataStart, end: dataStart, logSeed: newSeed()}
-	for 1<<sb.frameShift < o.FrameSize {
+	for sb.frameSize() < min(o.FrameSize, MaxFrameSize) {
 		sb.frameShift++
 	}
-	if sb.frameSize() != o.FrameSize || o.FrameSize < MinFrameSize || o.FrameSize > MaxFrameSize {
+	if sb.frameSize() != o.FrameSize || o.FrameSize < MinFrameSize {
 		return nil, fmt.Errorf("frame size is %d bytes, want a power of two from %d to %d", o.FrameSize, MinFrameSize, MaxFrameSize)
 	}
 	if _, err := codec.New(o.Codec, o.Level); err != nil {
