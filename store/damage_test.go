@@ -248,6 +248,8 @@ func TestForeignStores(t *testing.T) {
 	oneNew := image(func(*superblock) {})
 	oneNew[slotLen+8] = 2
 	resum(oneNew[slotLen:])
+	oneLeft := bytes.Clone(oneNew)
+	oneLeft[100] ^= 1
 	png := append([]byte("\x89PNG\r\n\x1a\n"), make([]byte, 5000)...)
 	for _, c := range []struct {
 		name  string
@@ -263,6 +265,7 @@ func TestForeignStores(t *testing.T) {
 		{"cut", version2[:4095], false, ErrDamaged, "file is 4095 bytes"},
 		{"version 2", version2, false, ErrVersion, "version 2"},
 		{"one slot of version 2", oneNew, false, ErrVersion, "version 2"},
+		{"one slot of version 2, the other damaged", oneLeft, false, ErrVersion, "version 2"},
 		{"incompatible", image(func(s *superblock) { s.incompat = 1 << 37 }), false, ErrVersion, "bit 37"},
 		{"read-only", image(func(s *superblock) { s.roCompat = 1 << 3 }), true, ErrVersion, "0x8"},
 		{"read-only, read", image(func(s *superblock) { s.roCompat = 1 << 3 }), false, nil, ""},

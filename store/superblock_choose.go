@@ -64,6 +64,11 @@ func chooseSuperblock(b []byte, fileSize int64) (chosen, error) {
 		off := int64(i * slotLen)
 		slots[i], errs[i] = decodeSuperblock(b[off:off+slotLen], off, fileSize)
 	}
+	for _, err := range errs {
+		if errors.Is(err, ErrVersion) {
+			return chosen{}, err // A newer program wrote it; the other slot may be older.
+		}
+	}
 	slot := 0
 	switch {
 	case errs[0] == nil && errs[1] == nil:
@@ -75,9 +80,6 @@ func chooseSuperblock(b []byte, fileSize int64) (chosen, error) {
 		return chosen{}, errs[1] // A store whose first magic alone is damaged shows by its second.
 	default:
 		return chosen{}, errs[0]
-	}
-	if v := errs[1-slot]; errors.Is(v, ErrVersion) {
-		return chosen{}, v // A newer program wrote it; the older slot may not be used.
 	}
 	// A copy is written only when the other slot is known to be durable.
 	other := &slots[1-slot]
