@@ -110,8 +110,18 @@ func (w *builder) writeOut(end int64) {
 	w.begun = end
 }
 
-// finish makes the store, of size plain bytes, durable and closes it.
+// finish makes the store, of size plain bytes, durable and closes it. There is none
+// when it fails.
 func (w *builder) finish(size int64) (Info, error) {
+	info, err := w.complete(size)
+	if err != nil {
+		// A superblock may be there already. Where this fails, too, it stays.
+		_, _ = w.s.d.WriteAt(make([]byte, dataStart), 0)
+	}
+	return info, firstError(err, w.s.Discard())
+}
+
+func (w *builder) complete(size int64) (Info, error) {
 	s := w.s
 	s.size = size
 	if err := s.checkpoint(true, size); err != nil {
@@ -126,6 +136,5 @@ func (w *builder) finish(size int64) (Info, error) {
 			return Info{}, err
 		}
 	}
-	info, err := s.Info()
-	return info, firstError(err, s.Discard())
+	return s.Info()
 }
