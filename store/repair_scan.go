@@ -122,12 +122,21 @@ func newestPieces(pieces []piece, limit uint64) []piece {
 	return slices.CompactFunc(pieces, func(a, b piece) bool { return comparePlaces(a, b) == 0 })
 }
 
+// Bounds of the bytes behind headers that prove false, which may overlap: so many at
+// once, and on the whole so many for each byte of the file.
+const (
+	falseAtOnce = 64 << 20
+	falseShare  = 16
+)
+
 // headers calls yield for everything in the file that looks like a frame or a
 // node, with its header and payload. When yield returns true it is one, and
-// nothing inside it is looked at.
+// nothing inside it is looked at. Among very many that are none long ones are left
+// out: a file may be made of headers to take for ever.
 func (r *salvage) headers(yield func(h frameHead, off int64, b []byte) bool) error {
 	const chunk = 1 << 20
 	b := make([]byte, chunk+frameHeadLen+MaxFrameSize)
+	room := falseAtOnce
 	for at := int64(dataStart); at+frameHeadLen <= r.fileSize; {
 		if r.ctx.Err() != nil {
 			return context.Cause(r.ctx)
@@ -137,12 +146,19 @@ func (r *salvage) headers(yield func(h frameHead, off int64, b []byte) bool) err
 		i := 0
 		for i < chunk && i+frameHeadLen <= n {
 			h, ok := getFrameHead(b[i:])
-			end := i + frameHeadLen + h.payload
-			if ok && end <= n && h.isPlausible() && yield(h, at+int64(i), b[i:end]) {
-				i = int(roundUp(int64(end), unit))
-				continue
+			end, next := i+frameHeadLen+h.payload, i+unit
+			if ok && end <= n && h.isPlausible() && end-i <= room {
+				if r.ctx.Err() != nil {
+					return context.Cause(r.ctx)
+				}
+				if yield(h, at+int64(i), b[i:end]) {
+					next = int(roundUp(int64(end), unit))
+				} else {
+					room -= end - i
+				}
 			}
-			i += unit
+			room = min(room+(next-i)*falseShare, falseAtOnce)
+			i = next
 		}
 		at += int64(i)
 		r.done = min(at, r.fileSize)

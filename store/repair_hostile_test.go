@@ -1,0 +1,55 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+)
+
+// hostileHeaders returns a file full of headers of long frames that are none, and the frames
+// before and behind them.
+func hostileHeaders() (image []byte, frames []entry) {
+	f := newForge()
+	frames = append(frames, f.frame(kindRaw, 0, noise(MinFrameSize, 1)))
+	lie := append([]byte("LZFr"), byte(kindRaw), 0xff, 0xff, 0x0f)
+	f.b = append(f.b, bytes.Repeat(lie, 40<<10)...)
+	f.b = append(f.b, make([]byte, 2*MaxFrameSize)...)
+	frames = append(frames, f.frame(kindRaw, 1, noise(MinFrameSize, 2)))
+	return f.image(), frames
+}
+
+// What a scan sums for headers that prove false is bounded by the size of the file;
+// frames are found all the same.
+func TestRepairHostileHeaders(t *testing.T) {
+	image, frames := hostileHeaders()
+	r := &salvage{ctx: context.Background(), d: diskWith(image), fileSize: int64(len(image))}
+	sum, found := 0, 0
+	must(t, r.headers(func(_ frameHead, off int64, b []byte) bool {
+		sum += len(b)
+		if found < len(frames) && off == frames[found].off() {
+			found++
+		}
+		return false
+	}))
+	if most := falseAtOnce + falseShare*len(image); sum > most || found != len(frames) {
+		t.Errorf("a scan of %d bytes sums %d and finds %d frames, want at most %d, and %d frames", len(image), sum, found, most, len(frames))
+	}
+}
+
+// A scan ends when its context does, at the next header.
+func TestRepairCancelledScan(t *testing.T) {
+	image, _ := hostileHeaders()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &salvage{ctx: ctx, d: diskWith(image), fileSize: int64(len(image))}
+	calls := 0
+	err := r.headers(func(frameHead, int64, []byte) bool {
+		if calls++; calls == 3 {
+			cancel()
+		}
+		return false
+	})
+	if !errors.Is(err, context.Canceled) || calls != 3 {
+		t.Errorf("%v after %d headers, want %v after 3", err, calls, context.Canceled)
+	}
+}
