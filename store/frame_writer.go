@@ -22,6 +22,8 @@ type FrameWriter struct {
 	used   int // bytes of buf
 	frames []gathered
 	booked int // of them, that room is booked for
+
+	whole int64 // so many frames lay within the store when it was last looked at
 }
 
 // A gathered frame lies compressed in a FrameWriter's buffer, behind the one before.
@@ -81,9 +83,13 @@ func (w *FrameWriter) Add(n int64, p []byte) error {
 // accept returns what of p lies within the store, unless p waits in memory as frame 0.
 func (w *FrameWriter) accept(n int64, p []byte) (within []byte, waits bool, err error) {
 	s := w.s
-	if n > 0 {
+	switch {
+	case n > 0 && n < w.whole && len(p) == s.frameSize: // Without the lock, which others hold while they write.
+		return p, false, nil
+	case n > 0:
 		s.mu.RLock()
 		defer s.mu.RUnlock()
+		w.whole = s.size >> s.shift
 		within, err = s.within(n, p)
 		return within, false, err
 	}
