@@ -257,79 +257,9 @@ func (f *file) sync() error {
 	return err
 }
 
-// settle gives the backing inode the mtime that users see.
-func (f *file) settle() {
-	f.times.Lock()
-	defer f.times.Unlock()
-	if !f.owned || f.settled {
-		return
-	}
-	if err := f.privileges.giveBack(f.path); err != nil {
-		f.m.log.Printf("%s: give privileges back: %v", f.name, err)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(f.path, &st); err != nil {
-		return
-	}
-	if st.Mtim != f.mtime {
-		ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, f.mtime}
-		if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(f.path), ts, 0); err != nil {
-			f.m.log.Printf("%s: set times: %v", f.name, err)
-			return
-		}
-		if err := unix.Fstat(f.path, &st); err != nil {
-			return
-		}
-	}
-	f.settled = true
-	f.m.setQuiet(f.shown, quiet{backing: st.Ctim, shown: f.ctime, mtime: st.Mtim})
-}
-
-// unsettle notes that the store may have written to the backing inode. It is called
-// after that: somebody else may settle it meanwhile.
-func (f *file) unsettle() {
-	f.times.Lock()
-	f.settled = false
-	f.times.Unlock()
-}
-
-// showTimes puts the times and the mode that users see into st.
-func (f *file) showTimes(st *unix.Stat_t) bool {
-	f.times.Lock()
-	defer f.times.Unlock()
-	if f.owned {
-		st.Mtim, st.Ctim = f.mtime, f.ctime
-		st.Mode |= f.privileges.bits
-	}
-	return f.owned
-}
-
-// touched notes that a user changed the backing inode itself: its mode, owner,
-// names, extended attributes or times.
-func (f *file) touched() {
-	f.times.Lock()
-	defer f.times.Unlock()
-	f.ctime = fileNow()
-}
-
-// setMtime has set give the backing inode the mtime t, which a user has set. A settle
-// comes before or after that.
-func (f *file) setMtime(t unix.Timespec, set func() error) error {
-	f.times.Lock()
-	defer f.times.Unlock()
-	if err := set(); err != nil {
-		return err
-	}
-	f.mtime, f.ctime, f.settled = t, fileNow(), false
-	return nil
-}
-
 // setGone notes whether f has lost its last name.
 func (f *file) setGone(gone bool) {
 	f.times.Lock()
 	defer f.times.Unlock()
 	f.gone = gone
 }
-
-// since is how long ago ts was.
-func since(ts unix.Timespec) time.Duration { return time.Since(time.Unix(ts.Unix())) }

@@ -70,14 +70,7 @@ func TestCapabilityStays(t *testing.T) {
 // The same holds for the set-user-ID bit where the daemon is not root's.
 func TestSetUserIDStays(t *testing.T) {
 	const nobody = 65534
-	letUsersMount(t)
-	back, dir := t.TempDir(), t.TempDir()
-	for _, path := range []string{back, dir} {
-		openUp(t, path)
-		if err := os.Chown(path, nobody, nobody); err != nil {
-			t.Fatal(err)
-		}
-	}
+	back, dir := foldersOf(t, nobody)
 	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
 	as(t, nobody, nobody, dir, "seq 20000 > f; chmod 4755 f; sync f; test -u f")
 	path := filepath.Join(back, "f.lazy")

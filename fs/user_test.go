@@ -42,20 +42,28 @@ func openUp(t *testing.T, dir string) {
 	}
 }
 
+// foldersOf makes a folder for stores and one to mount on, which belong to a user, who
+// may mount.
+func foldersOf(t *testing.T, uid int) (back, dir string) {
+	t.Helper()
+	letUsersMount(t)
+	back, dir = t.TempDir(), t.TempDir()
+	for _, path := range []string{back, dir} {
+		openUp(t, path)
+		if err := os.Chown(path, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return back, dir
+}
+
 // An ordinary user mounts through fusermount3, works there, and unmounts.
 func TestOrdinaryUser(t *testing.T) {
 	const nobody = 65534
 	if _, err := exec.LookPath("fusermount3"); err != nil {
 		t.Fatal("fusermount3 is not installed (Debian package fuse3)")
 	}
-	letUsersMount(t)
-	back, dir := t.TempDir(), t.TempDir()
-	for _, path := range []string{back, dir} {
-		openUp(t, path)
-		if err := os.Chown(path, nobody, nobody); err != nil {
-			t.Fatal(err)
-		}
-	}
+	back, dir := foldersOf(t, nobody)
 	spec := mountSpec{Source: back, Dir: dir, Writable: true}
 	user := &syscall.Credential{Uid: nobody, Gid: nobody}
 	d := startCopy(t, spec, user)
@@ -73,14 +81,7 @@ func TestOrdinaryUser(t *testing.T) {
 // What its owner makes unreadable keeps its name, and is not taken for something new.
 func TestUnreadableKeepsName(t *testing.T) {
 	const nobody = 65534
-	letUsersMount(t)
-	back, dir := t.TempDir(), t.TempDir()
-	for _, path := range []string{back, dir} {
-		openUp(t, path)
-		if err := os.Chown(path, nobody, nobody); err != nil {
-			t.Fatal(err)
-		}
-	}
+	back, dir := foldersOf(t, nobody)
 	spec := mountSpec{Source: back, Dir: dir, Writable: true}
 	d := startCopy(t, spec, &syscall.Credential{Uid: nobody, Gid: nobody})
 	as(t, nobody, nobody, dir, "echo hi >f; echo ho >w; sync f w; chmod 000 f; chmod 200 w")
