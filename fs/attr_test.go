@@ -151,6 +151,27 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
+// Below a file system that is mounted inside of the folder, the space is that one's.
+func TestSpaceBelowMount(t *testing.T) {
+	back := t.TempDir()
+	inner := filepath.Join(back, "inner")
+	if err := os.Mkdir(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", inner, "tmpfs", 0, "size=5m"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(inner, unix.MNT_DETACH)
+	d := mountRW(t, back)
+	write(t, d.path("inner", "f"), []byte("f"))
+	for _, path := range []string{d.path("inner"), d.path("inner", "f")} {
+		if got := space(t, path); got != 5<<20 {
+			t.Errorf("%s has %d bytes in all, want %d", path, got, 5<<20)
+		}
+	}
+	d.umount()
+}
+
 // space is the size of a file system, in bytes.
 func space(t *testing.T, dir string) uint64 {
 	t.Helper()

@@ -226,14 +226,18 @@ func (f *file) seek(off int64, whence uint32) (at int64, err error) {
 }
 
 // StatFs is statfs(2): the space is that of the backing file system.
-func (m *mount) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	dir, err := m.nodes.folders.use(m.root)
+func (m *mount) StatFs(_ <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	n := m.nodes.get(h.NodeId)
+	if n == nil {
+		return fuse.Status(unix.ESTALE)
+	}
+	u, err := m.useInode(n)
 	if err != nil {
 		return status(err)
 	}
-	defer dir.done()
+	defer m.done(u)
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(dir.fd, &st); err != nil {
+	if err := unix.Fstatfs(u.fd, &st); err != nil {
 		return status(err)
 	}
 	*out = fuse.StatfsOut{

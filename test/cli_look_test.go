@@ -169,6 +169,14 @@ func TestCheckDamagedStart(t *testing.T) {
 		t.Errorf("check prints %q", r.out)
 	}
 	fails(t, dir, 3, "lazyfs info: ", "info", "x.lazy")
+	// The others are shown all the same.
+	write(t, dir+"/y", []byte("y"))
+	must(t, dir, "pack", "--quiet", "y", "y.lazy")
+	r = lazyfs(t, dir, "info", "x.lazy", "y.lazy")
+	failed(t, r, 3, "lazyfs info: ")
+	if !strings.Contains(r.out, "y.lazy") {
+		t.Errorf("info of a damaged and a sound store prints %q", r.out)
+	}
 }
 
 // cat gives exactly the range it is asked for.

@@ -47,12 +47,12 @@ var clients struct {
 }
 
 // acquireClient gives the program's client for stores, or for folders, and starts
-// its helpers if there are none.
+// its helpers if there are none, or none any more.
 func acquireClient(folders bool) (*client, error) {
 	clients.mu.Lock()
 	defer clients.mu.Unlock()
 	c := clients.of[folders]
-	if c == nil {
+	if c == nil || c.hasFailed() { // What it has mapped stays with it.
 		var err error
 		if c, err = newClient(folders); err != nil {
 			return nil, err
@@ -74,8 +74,17 @@ func releaseClient(c *client) error {
 	if c.users > 0 {
 		return nil
 	}
-	delete(clients.of, c.folders)
+	if clients.of[c.folders] == c {
+		delete(clients.of, c.folders)
+	}
 	return c.close()
+}
+
+// hasFailed says that c has no helpers and gets none.
+func (c *client) hasFailed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed != nil
 }
 
 func newClient(folders bool) (*client, error) {

@@ -202,6 +202,27 @@ func TestMapCloseAfterFailure(t *testing.T) {
 	}
 }
 
+// What is mapped when the helpers of other mappings are gone for good gets its own.
+func TestMapAfterFailure(t *testing.T) {
+	folder := t.TempDir()
+	t.Setenv(stillbornEnv, folder)
+	data := content(1<<20, 29)
+	path := pack(t, data, store.CreateOptions{})
+	m := mustMap(t, path, Options{})
+	for n := range maxStarts {
+		must(t, "write", os.WriteFile(filepath.Join(folder, strconv.Itoa(n)), nil, 0o600))
+	}
+	must(t, "kill", killBoth())
+	if err := m.Prefetch(Range{0, m.Size()}); err == nil {
+		t.Fatal("helpers live")
+	}
+	other := mustMap(t, path, Options{})
+	m.Close() // says the same
+	must(t, "prefetch", other.Prefetch(Range{0, other.Size()}))
+	same(t, "mapping", other.Bytes(), data)
+	must(t, "close", other.Close())
+}
+
 // Replaced helpers are reaped: none is left as a zombie.
 func TestMapReaps(t *testing.T) {
 	m := mustMap(t, pack(t, content(1<<20, 24), store.CreateOptions{}), Options{})

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -77,31 +78,33 @@ type storeInfo struct {
 	Kinds      map[string]int64 `json:"frames_by_kind"`
 }
 
-// showAll reads and shows each of names, as text or as one array.
+// showAll reads and shows each of names, as text or as one array, also when one can't
+// be read.
 func showAll[T interface{ print() error }](ctx context.Context, names []string, read func(name string) (T, error), asJSON bool) error {
 	infos := make([]T, 0, len(names))
+	var failures []error
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		i, err := read(name)
 		if err != nil {
-			return err
+			failures = append(failures, err)
+			continue
 		}
 		infos = append(infos, i)
 	}
 	if asJSON {
-		return json.NewEncoder(os.Stdout).Encode(infos)
+		failures = append(failures, json.NewEncoder(os.Stdout).Encode(infos))
+		return errors.Join(failures...)
 	}
 	for n, i := range infos {
 		if n > 0 {
 			fmt.Println()
 		}
-		if err := i.print(); err != nil {
-			return err
-		}
+		failures = append(failures, i.print())
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 func readInfo(path string) (storeInfo, error) {
