@@ -102,27 +102,29 @@ func checkAll(t *testing.T, dir string) {
 	}
 }
 
-// A rename over a file never leaves less than the old or the new content when the
-// daemon is killed right after, without any fsync.
+// A rename over a file, or in exchange with it, never leaves less than the old or the
+// new content when the daemon is killed right after, without any fsync.
 func TestKillAfterRename(t *testing.T) {
-	back := t.TempDir()
-	d := mountRW(t, back)
-	write(t, d.path("config"), text(1, 50_000))
-	f, err := os.Create(d.path("config.new"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(text(2, 60_000)); err != nil {
-		t.Fatal(err)
-	}
-	// The new file is still open: the rename itself has to commit.
-	if err := os.Rename(d.path("config.new"), d.path("config")); err != nil {
-		t.Fatal(err)
-	}
-	d.kill()
-	if got := unpack(t, filepath.Join(back, "config.lazy")); !bytes.Equal(got, text(2, 60_000)) {
-		t.Errorf("%d bytes there, not what was renamed", len(got))
+	for _, flags := range []uint{0, unix.RENAME_EXCHANGE} {
+		back := t.TempDir()
+		d := mountRW(t, back)
+		write(t, d.path("config"), text(1, 50_000))
+		f, err := os.Create(d.path("config.new"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.Write(text(2, 60_000)); err != nil {
+			t.Fatal(err)
+		}
+		// The new file is still open: the rename itself has to commit.
+		if err := unix.Renameat2(unix.AT_FDCWD, d.path("config.new"), unix.AT_FDCWD, d.path("config"), flags); err != nil {
+			t.Fatal(err)
+		}
+		d.kill()
+		if got := unpack(t, filepath.Join(back, "config.lazy")); !bytes.Equal(got, text(2, 60_000)) {
+			t.Errorf("flags %d: %d bytes there, not what was renamed", flags, len(got))
+		}
 	}
 }
 

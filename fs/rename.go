@@ -129,8 +129,8 @@ func renameAt(fromDir int, from string, toDir int, to string, replace bool) erro
 	return unix.Renameat2(fromDir, from, toDir, to, 0)
 }
 
-// exchange swaps two names. A store and something else can't change places, since
-// their backing names differ.
+// exchange swaps two names, after what is open is committed, as for replace. A store
+// and something else can't change places, since their backing names differ.
 func (r *renaming) exchange() error {
 	if !r.exists {
 		return unix.ENOENT
@@ -138,6 +138,15 @@ func (r *renaming) exchange() error {
 	back := r.from.backing
 	if r.target != r.to.backing || r.from.store != r.to.store {
 		return unix.EINVAL
+	}
+	for _, e := range []*entry{&r.from, &r.to} {
+		if f := r.m.files.get(shown{inodeOf(&e.st), e.store}); f != nil {
+			defer r.m.files.release(f)
+			if err := f.commit(); err != nil {
+				return err
+			}
+			defer f.touched()
+		}
 	}
 	t := r.m.nodes
 	t.mu.Lock()
