@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"lazyfs/uffdmap"
 )
@@ -17,6 +20,11 @@ var binary string
 
 func TestMain(m *testing.M) {
 	uffdmap.Main() // does not return when this process is a helper
+	if signal.Ignored(unix.SIGHUP) {
+		// Under nohup(1). What is caught here is no more ignored in the programs that
+		// are started.
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
 	os.Exit(run(m))
 }
 
