@@ -16,7 +16,8 @@ var clockTick = []byte{0}
 // fileNow is the time that the kernel would give a file now. Since Linux 6.13 none of
 // its clocks tells: a file whose times somebody has looked at gets finer ones, and what
 // is changed after it none that are older
-// (Documentation/filesystems/multigrain-ts.rst). So a file is changed and looked at.
+// (Documentation/filesystems/multigrain-ts.rst). So a file is changed and looked at:
+// two system calls, which take 2 µs of the 60 of a write of 4 KiB through a mount.
 func fileNow() unix.Timespec {
 	var st unix.Stat_t
 	if fd, err := clockFile(); err == nil {

@@ -129,8 +129,12 @@ func stuckBesideBody(args []string) error {
 	if err != nil {
 		return err
 	}
-	time.Sleep(50 * time.Millisecond) // Nothing shows that the pager is asked.
-	if err := errors.Join(other.Prefetch(Range{0, 1}), other.Protect()); err != nil {
+	err = await("the pager being asked", func() bool {
+		asked.client.mu.Lock() // held until a request is sent
+		defer asked.client.mu.Unlock()
+		return len(asked.client.calls) > 0
+	})
+	if err := errors.Join(err, other.Prefetch(Range{0, 1}), other.Protect()); err != nil {
 		return err
 	}
 	data := content(int(other.Size()), 31)

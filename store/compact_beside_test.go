@@ -1,0 +1,115 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"lazyfs/codec"
+)
+
+// Writers in the same process go on while a store is compacted: no write is lost,
+// none shows in the wrong place, and reads see what was written last.
+func TestCompactBesideWriters(t *testing.T) {
+	const writers = 4
+	frames := someRuns(40, 100, 100)
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	want := fragment(t, path, "overwritten", writers*frames)
+	s, err := Open(path, Options{Writable: true, DirtyBytes: 64 << 10, Cache: NewCache(256 << 10)})
+	must(t, err)
+	seed := randomSeed(t)
+	var busy sync.WaitGroup
+	var enough atomic.Bool
+	for w := range writers {
+		busy.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(w)))
+			mine := want[w*frames*MinFrameSize:][:frames*MinFrameSize]
+			base := int64(w * frames * MinFrameSize)
+			for !enough.Load() {
+				off := r.IntN(len(mine) - 5000)
+				p := compactFrame(r, 1+r.IntN(5000))
+				copy(mine[off:], p)
+				if _, err := s.WriteAt(p, base+int64(off)); err != nil {
+					t.Error(err)
+				}
+				switch r.IntN(20) {
+				case 0:
+					n := r.IntN(9000)
+					clear(mine[off:min(len(mine), off+n)])
+					if err := s.Punch(base+int64(off), int64(min(n, len(mine)-off))); err != nil {
+						t.Error(err)
+					}
+				case 1:
+					if err := s.Sync(); err != nil {
+						t.Error(err)
+					}
+				}
+				got := make([]byte, 20_000)
+				at := r.IntN(len(mine) - len(got))
+				if _, err := s.ReadAt(got, base+int64(at)); err != nil || !bytes.Equal(got, mine[at:at+len(got)]) {
+					t.Errorf("read at %#x: wrong bytes, %v", base+int64(at), err)
+					return
+				}
+			}
+		})
+	}
+	for i := range someRuns(3, 4, 40) {
+		o := CompactOptions{}
+		if i%3 == 2 {
+			o.Codec = []codec.ID{codec.Zstd, codec.LZ4}[i%2]
+		}
+		if err := newCompactor(s, context.Background(), o, 64<<10).run(); err != nil {
+			t.Errorf("compact: %v", err)
+		}
+		if err := s.spaceFault(); err != nil {
+			t.Error(err)
+		}
+	}
+	enough.Store(true)
+	busy.Wait()
+	must(t, s.Close())
+	verifyStore(t, path, want)
+	wantTight(t, "quiet again", compacted(t, path, CompactOptions{}))
+}
+
+// A frame that is compressed while Compact goes over to another codec says which one it
+// was compressed with.
+func TestAddBesideCompact(t *testing.T) {
+	s, err := Create(filepath.Join(t.TempDir(), "s.lazy"), CreateOptions{FrameSize: MaxFrameSize})
+	must(t, err)
+	defer s.Discard()
+	plain := text(MaxFrameSize, "words that take their time to compress ")
+	mustWrite(t, s, make([]byte, 4*MaxFrameSize), 0)
+	must(t, s.Sync())
+	stop, done := make(chan struct{}), make(chan error)
+	go func() {
+		w := s.NewFrameWriter()
+		defer w.Close()
+		for n := int64(1); ; n = n%3 + 1 {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if err := errors.Join(w.Add(n, plain), w.Flush()); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for i := range 20 {
+		id := []codec.ID{codec.Zstd, codec.LZ4}[i%2]
+		must(t, s.Compact(context.Background(), CompactOptions{Codec: id}))
+		for _, d := range checked(t, s) {
+			t.Error(d)
+		}
+	}
+	close(stop)
+	must(t, <-done)
+}
