@@ -19,6 +19,9 @@ const storeBlock = 64 << 10
 
 // lookedUp fills out with entry e of dir and counts a lookup of its node.
 func (m *mount) lookedUp(dir place, e *entry, out *fuse.EntryOut) error {
+	if err := m.renew(dir, e); err != nil {
+		return err
+	}
 	n, err := m.nodes.bind(dir, e)
 	if err != nil {
 		return err
@@ -175,21 +178,25 @@ func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 		}
 	}
 	if in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID|fuse.FATTR_MODE|fuse.FATTR_ATIME|fuse.FATTR_MTIME) != 0 {
-		if err := m.setInode(n, &in.SetAttrInCommon); err != nil {
+		altered, err := m.setInode(n, &in.SetAttrInCommon)
+		if err != nil {
 			return status(err)
 		}
-		n.setAltered()
+		if altered {
+			n.setAltered()
+		}
 	}
 	out.SetTimeout(valid)
 	return status(m.attr(n, &out.Attr))
 }
 
 // setInode changes what the backing inode keeps: owner, mode, times, in that order,
-// because a change of the owner may clear bits of the mode.
-func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) error {
+// because a change of the owner may clear bits of the mode. It returns false if the
+// kernel only told the times of a change of the content.
+func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) (altered bool, err error) {
 	u, err := m.useInode(n)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer m.done(u)
 	uid, gid := -1, -1
@@ -202,23 +209,49 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) error {
 	if uid != -1 || gid != -1 {
 		set := func() error { return unix.Fchownat(u.fd, "", uid, gid, unix.AT_EMPTY_PATH) }
 		if err := u.file.setBits(0, set); err != nil {
-			return err
+			return false, err
 		}
+		altered = true
 	}
 	if mode, ok := in.GetMode(); ok {
 		if n.mode == unix.S_IFLNK {
-			return unix.EOPNOTSUPP
+			return false, unix.EOPNOTSUPP
 		}
 		set := func() error { return unix.Chmod(procPath(u.fd), mode) }
 		if err := u.file.setBits(mode, set); err != nil {
-			return err
+			return false, err
 		}
+		altered = true
 	}
-	return setTimes(u, in)
+	switch {
+	case in.Valid&(fuse.FATTR_ATIME|fuse.FATTR_MTIME) == 0:
+	case !altered && n.mode == unix.S_IFREG && onlyTells(u, in):
+		return false, nil
+	default:
+		err = setTimes(n, u, in)
+	}
+	if err == nil && u.file != nil {
+		u.file.touched()
+	}
+	return true, err
 }
 
-// setTimes changes the times of u.
-func setTimes(u inUse, in *fuse.SetAttrInCommon) error {
+// onlyTells tells whether in has but the mtime of u, a regular file, as it is already,
+// or as the kernel tells it after a change of the content.
+func onlyTells(u inUse, in *fuse.SetAttrInCommon) bool {
+	if in.Valid&fuse.FATTR_ATIME != 0 || in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+		return false
+	}
+	mtime := givenTime(false, in.Mtime, in.Mtimensec)
+	if u.file.takeTimes(mtime, givenTime(false, in.Ctime, in.Ctimensec)) {
+		return true
+	}
+	var st unix.Stat_t
+	return !u.file.isWritable() && unix.Fstat(u.fd, &st) == nil && st.Mtim == mtime
+}
+
+// setTimes changes the times of u, the inode of n.
+func setTimes(n *node, u inUse, in *fuse.SetAttrInCommon) error {
 	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
 	ts := []unix.Timespec{omit, omit}
 	if in.Valid&fuse.FATTR_ATIME != 0 {
@@ -227,18 +260,13 @@ func setTimes(u inUse, in *fuse.SetAttrInCommon) error {
 	if in.Valid&fuse.FATTR_MTIME != 0 {
 		ts[1] = givenTime(in.Valid&fuse.FATTR_MTIME_NOW != 0, in.Mtime, in.Mtimensec)
 	}
-	set := func() error {
-		if ts[0] == omit && ts[1] == omit {
-			return nil
-		}
-		return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), ts, 0)
+	set := func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), ts, 0) }
+	if u.file == nil || ts[1] == omit {
+		return set()
 	}
-	if u.file != nil && ts[1] != omit {
-		return u.file.setMtime(ts[1], set)
-	}
-	err := set()
-	if err == nil && u.file != nil {
-		u.file.touched()
+	err := u.file.setMtime(ts[1], set)
+	if err == nil {
+		n.tellMtime(ts[1])
 	}
 	return err
 }

@@ -56,7 +56,7 @@ func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 	if err != nil {
 		return status(err)
 	}
-	return m.created(dir, c, int(in.Flags), out)
+	return m.created(dir, c, in.Flags, out)
 }
 
 // openExisting is Lookup and Open at once.
@@ -90,7 +90,7 @@ func (m *mount) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 		return status(err)
 	}
 	c.file.setGone(true)
-	return m.created(dir, c, int(in.Flags), out)
+	return m.created(dir, c, in.Flags, out)
 }
 
 // A creation is a regular file that was just made.
@@ -100,7 +100,7 @@ type creation struct {
 }
 
 // created answers the kernel with a handle of c.
-func (m *mount) created(dir place, c creation, flags int, out *fuse.CreateOut) fuse.Status {
+func (m *mount) created(dir place, c creation, flags uint32, out *fuse.CreateOut) fuse.Status {
 	n, err := m.nodes.bind(dir, &c.entry)
 	if err != nil {
 		if c.file != nil {
@@ -112,8 +112,12 @@ func (m *mount) created(dir place, c creation, flags int, out *fuse.CreateOut) f
 	h := &handle{node: n, file: c.file, fd: -1}
 	if c.file == nil {
 		if h.file, err = m.pin(n); err == nil {
-			if h.fd, err = reopen(h.file.path, flags&unix.O_ACCMODE); err != nil {
+			var direct bool
+			if h.fd, direct, err = openPlain(h.file, flags); err != nil {
 				m.files.release(h.file)
+			}
+			if direct {
+				out.OpenFlags |= fuse.FOPEN_DIRECT_IO
 			}
 		}
 		if err != nil {
@@ -177,6 +181,7 @@ func (m *mount) newStore(dir place, fd int, name string, k maker) (creation, err
 		unix.Close(fd)
 		return c, err
 	}
+	m.nodes.anew(inodeOf(st))
 	path, err := reopen(fd, unix.O_PATH)
 	if err != nil {
 		unix.Close(fd)
@@ -215,5 +220,7 @@ func (m *mount) createPlain(dir place, name string, k maker) (creation, error) {
 		return c, err
 	}
 	defer unix.Close(fd)
-	return c, m.own(dir, fd, k, &c.entry.st)
+	err = m.own(dir, fd, k, &c.entry.st)
+	m.nodes.anew(inodeOf(&c.entry.st))
+	return c, err
 }

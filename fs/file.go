@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,8 @@ type file struct {
 	writable bool
 	opened   stamp // of s if that is not writable
 
+	lost atomic.Bool // something was refused that the kernel holds for written
+
 	// syncing is held by who commits or syncs, so that others who do find nothing
 	// left to do only when that has been done. It is taken before mu.
 	syncing sync.Mutex
@@ -40,6 +43,7 @@ type file struct {
 	// the backing inode. Then mtime and ctime are what users see.
 	owned        bool
 	mtime, ctime unix.Timespec
+	estimated    bool      // mtime and ctime: the kernel will tell
 	settled      bool      // the backing inode's mtime is mtime
 	uncommitted  bool      // written to since the last commit
 	since        time.Time // of the oldest write that isn't synced; zero: none
@@ -48,27 +52,27 @@ type file struct {
 	privileges   privileges
 }
 
-// need opens the store, for writing if so wished. A store that is open for
-// reading is replaced; inval tells that it was an older generation, so that the
-// kernel's pages are to be dropped.
-func (f *file) need(write bool) (inval bool, err error) {
+// need opens the store, for writing if so wished, unless it is open. A store that is
+// open for reading is replaced; inval tells that it was an older generation, so that
+// the kernel's pages are to be dropped.
+func (f *file) need(write bool) (opened, inval bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.m.files.isClosed() {
-		return false, unix.EIO
+		return false, false, unix.EIO
 	}
 	if f.s != nil && (f.writable || !write) {
-		return false, nil
+		return false, false, nil
 	}
 	var st unix.Stat_t // before the store writes to it
 	if err := unix.Fstat(f.path, &st); err != nil {
-		return false, err
+		return false, false, err
 	}
 	s := f.openSmall(st.Size)
 	if s == nil {
 		fd, err := f.reopen(write)
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		known, _ := f.m.probes.get(&st)
 		s, err = store.OpenFile(os.NewFile(uintptr(fd), f.name), store.Options{
@@ -79,7 +83,7 @@ func (f *file) need(write bool) (inval bool, err error) {
 		})
 		if err != nil {
 			f.m.logStore(f, err)
-			return false, err
+			return false, false, err
 		}
 	}
 	if old := f.s; old != nil {
@@ -87,7 +91,7 @@ func (f *file) need(write bool) (inval bool, err error) {
 		old.Close()
 	}
 	f.set(s, write, &st)
-	return inval, nil
+	return true, inval, nil
 }
 
 // reopen opens the backing inode once more, for a store.
@@ -197,7 +201,7 @@ func (f *file) changed() {
 	now := fileNow()
 	f.times.Lock()
 	defer f.times.Unlock()
-	f.mtime, f.ctime, f.settled = now, now, false
+	f.mtime, f.ctime, f.estimated, f.settled = now, now, true, false
 	f.uncommitted = true
 	if f.since.IsZero() {
 		f.since = time.Now()

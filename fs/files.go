@@ -59,6 +59,14 @@ func (t *files) has(s shown) bool {
 	return t.open[s] != nil
 }
 
+// inUse tells whether somebody uses the file shown as s.
+func (t *files) inUse(s shown) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.open[s]
+	return f != nil && f.refs > 0
+}
+
 // get returns the file shown as s if it is open, counting one reference.
 func (t *files) get(s shown) *file {
 	t.mu.Lock()
@@ -103,6 +111,7 @@ func (t *files) release(f *file) {
 	if left > 0 {
 		return
 	}
+	f.m.forgetLost(f)
 	f.times.Lock()
 	unsynced, written := !f.since.IsZero() && !f.gone, f.owned && !f.gone
 	f.times.Unlock()
@@ -190,7 +199,7 @@ func (f *file) closeStore() error {
 		// will not be there after a loss of power.
 		return s.Discard()
 	}
-	generation := s.Generation()
+	generation, size := s.Generation(), s.Size()
 	err := s.Close()
 	f.freeSmall()
 	if err != nil {
@@ -199,7 +208,7 @@ func (f *file) closeStore() error {
 	if f.writable {
 		f.unsettle()
 		f.settle()
-		f.m.keepPages(f, generation)
+		f.m.keepPages(f, generation, size)
 	}
 	f.times.Lock()
 	f.owned = false

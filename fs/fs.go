@@ -8,8 +8,9 @@
 // The kernel knows files by node (node.go), a node is found again by descriptor of
 // its folder and name, never by a joined path. A backing inode that is open has one
 // file (file.go), shared by all its handles and hard links, so that there is never
-// more than one store.Store on an inode. What has been written becomes a commit
-// when a handle is closed, and is synced by fsync or five seconds later.
+// more than one store.Store on an inode. The kernel keeps what is written in its pages
+// for a while (writeback.go). It becomes a commit when a handle is closed, and is synced
+// by fsync or five seconds later.
 //
 // The serving process must not touch its own mount.
 package fs
@@ -49,7 +50,8 @@ type Options struct {
 	FrameSize int
 
 	// SyncAfter is how long a write may wait for the disk when nobody asks for
-	// it by fsync. Zero means 5 seconds.
+	// it by fsync, counted from when the kernel hands it over: at the latest when
+	// the file is closed. Zero means 5 seconds.
 	SyncAfter time.Duration
 
 	// Log takes one line for each thing that goes wrong without a caller to

@@ -1,6 +1,9 @@
 package fs
 
 import (
+	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -40,6 +43,19 @@ func (t *handles) get(fh uint64) *handle {
 	return t.open[fh]
 }
 
+// files returns the nodes of all files that are open.
+func (t *handles) files() []*node {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	seen := make(map[*node]bool)
+	for _, h := range t.open {
+		if h.file != nil {
+			seen[h.node] = true
+		}
+	}
+	return slices.Collect(maps.Keys(seen))
+}
+
 func (t *handles) remove(fh uint64) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -52,18 +68,52 @@ func (t *handles) remove(fh uint64) *handle {
 // it has one.
 func (m *mount) openFile(n *node, write bool) (*file, error) {
 	f, err := m.pin(n)
-	if err != nil || !n.store {
-		return f, err
-	}
-	inval, err := f.need(write)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.openStore(n, f, write); err != nil {
 		m.files.release(f)
 		return nil, err
 	}
+	return f, nil
+}
+
+// openStore opens the store of f, the file of n, if it has one.
+func (m *mount) openStore(n *node, f *file, write bool) error {
+	if m.nodes.isReplaced(n) {
+		return unix.ESTALE
+	}
+	if !n.store {
+		return nil
+	}
+	opened, inval, err := f.need(write)
 	if inval {
 		m.dropPages(n)
 	}
-	return f, nil
+	if err != nil || !opened {
+		return err
+	}
+	return m.showEnd(n, f)
+}
+
+// openPlain opens f, which is no store, as flags of open(2) say.
+//
+// Offsets are the kernel's, so the backing file is not opened for appending. A handle to
+// write by is one to read by, too: the kernel writes mapped pages through any handle,
+// and reads what is around a part of a page that is written. Where this user may not
+// read f, direct says that the kernel has to do without its pages.
+func openPlain(f *file, flags uint32) (fd int, direct bool, err error) {
+	mode := int(flags) & unix.O_ACCMODE
+	if mode != unix.O_WRONLY {
+		fd, err = reopen(f.path, mode)
+		return fd, false, err
+	}
+	fd, err = reopen(f.path, unix.O_RDWR)
+	if errors.Is(err, unix.EACCES) {
+		fd, err = reopen(f.path, unix.O_WRONLY)
+		return fd, true, err
+	}
+	return fd, false, err
 }
 
 // pin returns the file of n, with one reference more. Its path finds the inode.
@@ -105,11 +155,13 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	}
 	h := &handle{node: n, file: f, fd: -1}
 	if !n.store {
-		// Offsets are the kernel's, so the backing file is not opened for
-		// appending; writes of mapped pages may come through any handle.
-		if h.fd, err = reopen(f.path, int(in.Flags)&unix.O_ACCMODE); err != nil {
+		var direct bool
+		if h.fd, direct, err = openPlain(f, in.Flags); err != nil {
 			m.files.release(f)
 			return status(err)
+		}
+		if direct {
+			out.OpenFlags |= fuse.FOPEN_DIRECT_IO
 		}
 	}
 	fit, none := m.pagesFit(n, f)

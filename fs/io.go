@@ -32,29 +32,37 @@ func (m *mount) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadR
 	return fuse.ReadResultData(buf[:n]), fuse.OK
 }
 
-// Write is write(2), and the write-back of mapped pages.
+// Write is the write-back of the kernel's pages, and write(2) past them.
 func (m *mount) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	h := m.handles.get(in.Fh)
 	if h == nil {
 		return 0, fuse.EBADF
 	}
+	n, err := m.write(h, in, data)
+	if err != nil && in.WriteFlags&fuse.WRITE_CACHE != 0 {
+		h.file.lost.Store(true)
+	}
+	return n, status(err)
+}
+
+func (m *mount) write(h *handle, in *fuse.WriteIn, data []byte) (uint32, error) {
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
 		if err := h.file.dropPrivileges(); err != nil {
-			return 0, status(err)
+			return 0, err
 		}
 	}
 	if h.fd >= 0 {
 		n, err := unix.Pwrite(h.fd, data, int64(in.Offset))
-		return uint32(max(n, 0)), status(err)
+		return uint32(max(n, 0)), err
 	}
 	err := h.file.change(func(s *store.Store) error {
 		_, err := s.WriteAt(data, int64(in.Offset))
 		return err
 	})
 	if err != nil {
-		return 0, status(err)
+		return 0, err
 	}
-	return uint32(len(data)), fuse.OK
+	return uint32(len(data)), nil
 }
 
 // Flush is close(2) of one descriptor of a handle. The commit happens here and not
@@ -181,8 +189,8 @@ func (m *mount) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) f
 	return status(err)
 }
 
-// seek is file.seek, but a hole may be one because what was written to mapped pages is
-// still there: the kernel has to hand it over before the answer.
+// seek is file.seek, but a hole may be one because what was written is still in the
+// kernel's pages: the kernel has to hand it over before the answer.
 func (m *mount) seek(h *handle, off int64, whence uint32) (at int64, err error) {
 	for flushed := int64(-1); ; {
 		at, err = h.file.seek(off, whence)

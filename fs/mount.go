@@ -208,7 +208,9 @@ func (m *mount) mountOptions(source string) *fuse.MountOptions {
 		flags = unix.MS_MGC_VAL
 	}
 	o.Options = append(o.Options, m.opt.Restrict...)
-	if !m.opt.Writable {
+	if m.opt.Writable {
+		o.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE
+	} else {
 		flags |= unix.MS_RDONLY
 		if !m.asRoot {
 			o.Options = append(o.Options, "ro")

@@ -27,9 +27,11 @@ type node struct {
 	held     int    // names of other nodes that lie in this folder
 	links    []link // where it can be found, unless it is a folder
 	nameless int    // O_PATH descriptor of what is no folder and has no name left, otherwise -1
+	replaced bool   // its inode is, or is to become, another node: see nodes.replace
 
 	mu      sync.Mutex // guards what follows
 	pages   stamp      // state of the backing file that the kernel's pages show
+	told    told       // of a regular file
 	quiet   quiet
 	fresh   bool  // has a name that the disk may not know
 	altered bool  // see setAltered
@@ -116,7 +118,7 @@ func (t *nodes) bind(dir place, e *entry) (*node, error) {
 	n := t.byInode[key]
 	// An inode's number may be used again for something of another type.
 	if n == nil || n.mode != e.st.Mode&unix.S_IFMT {
-		n = &node{id: t.last + 1, inode: key.inode, store: e.store, mode: e.st.Mode & unix.S_IFMT, nameless: -1}
+		n = &node{id: t.last + 1, inode: key.inode, store: e.store, mode: e.st.Mode & unix.S_IFMT, nameless: -1, told: e.toTell()}
 		if n.isDir() {
 			fd, err := openFolder(dir.fd, e.backing, n.inode)
 			if err != nil {

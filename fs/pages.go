@@ -46,8 +46,8 @@ func (f *file) stamp() stamp {
 }
 
 // keepPages notes that the kernel's pages show the present state of f, which the
-// mount alone has changed. generation is that of its store.
-func (m *mount) keepPages(f *file, generation uint64) {
+// mount alone has changed: generation and size, in plain bytes, are those of its store.
+func (m *mount) keepPages(f *file, generation uint64, size int64) {
 	n := m.nodes.shownAs(f.shown)
 	if n == nil {
 		return
@@ -59,6 +59,7 @@ func (m *mount) keepPages(f *file, generation uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.pages = stamp{generation: generation, mtime: st.Mtim, size: st.Size, known: true}
+	n.told = told{size, st.Mtim}
 }
 
 // dropPages makes the kernel forget what it has of n's content.

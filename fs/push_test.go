@@ -13,19 +13,18 @@ import (
 	"lazyfs/store"
 )
 
-// reads is how many READ requests the mount has answered.
-func (d *daemon) reads() int64 {
+// counters is what the mount tells of itself.
+func (d *daemon) counters() (c fs.Counters) {
 	d.t.Helper()
 	b := make([]byte, 4096)
 	n, err := unix.Getxattr(d.dir, fs.CountersAttr, b)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	var c fs.Counters
 	if err := json.Unmarshal(b[:n], &c); err != nil {
 		d.t.Fatal(err)
 	}
-	return c.Reads
+	return c
 }
 
 // A small file of a read-only mount comes with its open. What a later generation
@@ -38,7 +37,7 @@ func TestPush(t *testing.T) {
 		pack(t, packed, old)
 		d := mountRO(t, back)
 		same(t, d.path("file"), old)
-		if n := d.reads(); n != 0 {
+		if n := d.counters().Reads; n != 0 {
 			t.Errorf("%d bytes: %d requests to read them, want none", size, n)
 		}
 		s, err := store.Open(packed, store.Options{Writable: true})

@@ -59,18 +59,33 @@ func (r *renaming) prepare(oldName, newName string) (err error) {
 	return nil
 }
 
-// replace commits first, so that what is under the new name after the death of
-// this process is whole.
+// commit makes sure that what will be under a new name after the death of this process
+// is whole. It returns the file of e, with one reference more, if that is open.
+func (m *mount) commit(e *entry) (*file, error) {
+	f := m.files.get(shown{inodeOf(&e.st), e.store})
+	if f == nil {
+		return nil, nil
+	}
+	if n := m.nodes.shownAs(f.shown); n != nil && f.isWritable() {
+		m.takePages(n)
+	}
+	if err := f.commit(); err != nil {
+		m.files.release(f)
+		return nil, err
+	}
+	return f, nil
+}
+
 func (r *renaming) replace() error {
 	if r.exists && r.flags&unix.RENAME_NOREPLACE != 0 {
 		return unix.EEXIST
 	}
-	key := shown{inodeOf(&r.from.st), r.from.store}
-	if f := r.m.files.get(key); f != nil {
+	f, err := r.m.commit(&r.from)
+	if err != nil {
+		return err
+	}
+	if f != nil {
 		defer r.m.files.release(f)
-		if err := f.commit(); err != nil {
-			return err
-		}
 		defer f.touched()
 	}
 	if err := r.move(); err != nil {
@@ -140,11 +155,12 @@ func (r *renaming) exchange() error {
 		return unix.EINVAL
 	}
 	for _, e := range []*entry{&r.from, &r.to} {
-		if f := r.m.files.get(shown{inodeOf(&e.st), e.store}); f != nil {
+		f, err := r.m.commit(e)
+		if err != nil {
+			return err
+		}
+		if f != nil {
 			defer r.m.files.release(f)
-			if err := f.commit(); err != nil {
-				return err
-			}
 			defer f.touched()
 		}
 	}

@@ -61,7 +61,25 @@ func (f *file) touched() {
 	f.ctime = fileNow()
 }
 
-// setMtime has set give the backing inode the mtime t, which a user has set. A settle
+// takeTimes takes over the times of the last change, which the kernel tells some time
+// after it. It returns false if they are a user's choice, or f has no times of its own.
+func (f *file) takeTimes(mtime, ctime unix.Timespec) bool {
+	f.times.Lock()
+	defer f.times.Unlock()
+	switch {
+	case !f.owned:
+		return false
+	case f.mtime == mtime:
+		f.ctime = ctime
+		return true
+	case !f.estimated:
+		return false
+	}
+	f.mtime, f.ctime, f.estimated, f.settled = mtime, ctime, false, false
+	return true
+}
+
+// setMtime has set give the backing inode the mtime t, which a user wants. A settle
 // comes before or after that.
 func (f *file) setMtime(t unix.Timespec, set func() error) error {
 	f.times.Lock()
@@ -69,7 +87,7 @@ func (f *file) setMtime(t unix.Timespec, set func() error) error {
 	if err := set(); err != nil {
 		return err
 	}
-	f.mtime, f.ctime, f.settled = t, fileNow(), false
+	f.mtime, f.estimated, f.settled = t, false, false
 	return nil
 }
 

@@ -52,6 +52,7 @@ func (s *Server) Unmount() error {
 		time.Sleep(2 * time.Millisecond)
 	}
 	if err != nil {
+		s.m.takeAllPages()
 		if err = s.unmount(true); err == nil {
 			s.m.log.Printf("%s: files are in use: the mount is detached", s.dir)
 		}
@@ -61,6 +62,7 @@ func (s *Server) Unmount() error {
 	select {
 	case <-s.ended: // If unmounting failed, someone else was faster.
 	case <-grace.C:
+		s.m.takeAllPages()
 		s.end.Do(func() {
 			if err != nil {
 				s.stays = fmt.Errorf("unmount %s: %w", s.dir, err)

@@ -1,0 +1,160 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// On a writable mount the kernel keeps what programs write in its pages and hands over
+// many writes in one WRITE: when a handle is closed or synced, when pages have been dirty
+// for half a minute, or when there are many (FUSE_WRITEBACK_CACHE). Since it knows more
+// of such a file than this process does, it takes no answer for the size and the times of
+// a regular file that it knows already, but tells them (fuse_get_cache_mask in the
+// kernel's fs/fuse/dir.c). So where somebody else has changed a file, the kernel has to
+// be shown another node in its place, see renew, or be made to see the end of it, see
+// showEnd.
+
+// A told is what the kernel goes by for a regular file.
+type told struct {
+	size  int64 // plain bytes
+	mtime unix.Timespec
+}
+
+// wasTold tells whether e is as the kernel believes n to be.
+func (n *node) wasTold(e *entry) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.told == e.toTell()
+}
+
+// toTell is what the kernel goes by once it knows e.
+func (e *entry) toTell() told {
+	if e.store {
+		return told{e.size, e.st.Mtim}
+	}
+	return told{e.st.Size, e.st.Mtim}
+}
+
+// tellMtime notes that a user has given n the mtime t through the mount.
+func (n *node) tellMtime(t unix.Timespec) {
+	n.mu.Lock()
+	n.told.mtime = t
+	n.mu.Unlock()
+}
+
+// renew lets go of the node of e, which dir has now, if nobody has it open and it was
+// changed by others, so that the kernel gets another one.
+func (m *mount) renew(dir place, e *entry) error {
+	if !m.opt.Writable || e.st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
+	}
+	key := shown{inodeOf(&e.st), e.store}
+	n := m.nodes.shownAs(key)
+	if n == nil || n.wasTold(e) || m.files.has(key) {
+		return nil
+	}
+	// What is known of e may be older than the end of a change through the mount.
+	now := entry{backing: e.backing}
+	if err := m.statAt(dir, &now); err != nil {
+		return err
+	}
+	if e.store {
+		m.probe(dir, &now)
+	}
+	if key != (shown{inodeOf(&now.st), e.store}) {
+		return unix.ESTALE
+	}
+	*e = now
+	if !n.wasTold(e) {
+		m.nodes.replace(n, &m.files)
+	}
+	return nil
+}
+
+// forgetLost makes the kernel forget f, which nobody uses now, if something of it could
+// not be written: until then the kernel shows what was to be there.
+func (m *mount) forgetLost(f *file) {
+	if !f.lost.Swap(false) {
+		return
+	}
+	if n := m.nodes.shownAs(f.shown); n != nil {
+		m.nodes.replace(n, &m.files)
+	}
+}
+
+// replace makes sure that n's inode becomes a new node, unless somebody uses it.
+func (t *nodes) replace(n *node, files *files) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// Who opens it meanwhile enters its file first, and then looks at this.
+	n.replaced = true
+	if files.inUse(n.shown()) {
+		n.replaced = false
+		return
+	}
+	t.detach(n)
+}
+
+// anew makes sure that i, a regular file that was just made, becomes a new node. The
+// kernel may know another by its number that somebody else has removed.
+func (t *nodes) anew(i inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range []shown{{i, true}, {i, false}} {
+		if n := t.byInode[s]; n != nil {
+			n.replaced = true
+			t.detach(n)
+		}
+	}
+}
+
+// isReplaced tells whether the kernel has to look up n's name again.
+func (t *nodes) isReplaced(n *node) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return n.replaced
+}
+
+// showEnd makes the kernel see the end of the store f, which was just opened, where it
+// believes n to be of another size. ESTALE is returned if it has to look n's name up
+// again.
+func (m *mount) showEnd(n *node, f *file) error {
+	size, ok := f.plainSize()
+	n.mu.Lock()
+	believed := n.told.size
+	n.mu.Unlock()
+	// What has lost its last name nobody else changes.
+	if !m.opt.Writable || !ok || size == believed || m.nodes.shownAs(n.shown()) != n {
+		return nil
+	}
+	if size > believed {
+		// To store something at the end extends the file (fuse_notify_store in
+		// fs/fuse/dev.c), which others may do over and over.
+		page := int64(unix.Getpagesize())
+		b := make([]byte, size-(size-1)/page*page)
+		got, err := f.readAt(b, size-int64(len(b)))
+		if err == nil && got == len(b) && m.server.InodeNotifyStoreCache(n.id, size-int64(len(b)), b) == fuse.OK {
+			n.mu.Lock()
+			n.told.size = size
+			n.mu.Unlock()
+			return nil
+		}
+	}
+	m.nodes.mu.Lock()
+	n.replaced = true
+	m.nodes.detach(n)
+	m.nodes.mu.Unlock()
+	return unix.ESTALE
+}
+
+// takePages makes the kernel hand over what was written to n and is in its pages alone.
+func (m *mount) takePages(n *node) {
+	m.server.InodeNotify(n.id, 0, 0)
+}
+
+// takeAllPages is takePages for all that is open.
+func (m *mount) takeAllPages() {
+	for _, n := range m.handles.files() {
+		m.takePages(n)
+	}
+}

@@ -1,0 +1,256 @@
+package fs_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// rewrite gives the store at path another content, as another process does.
+func rewrite(t *testing.T, path string, content []byte) {
+	t.Helper()
+	s, err := store.Open(path, store.Options{Writable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.WriteAt(content, 0)
+	if err := errors.Join(err, s.Truncate(int64(len(content))), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// appendTo appends to the file at path.
+func appendTo(t *testing.T, path, more string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(more); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// mtimeOf is the time at which the file at path was last changed.
+func mtimeOf(t *testing.T, path string) time.Time {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.ModTime()
+}
+
+// Many small writes reach the serving process as few large ones.
+func TestSmallWritesTogether(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := text(1, 1<<20)
+	for rest := want; len(rest) > 0; rest = rest[min(100, len(rest)):] {
+		if _, err := f.Write(rest[:min(100, len(rest))]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.counters().Writes; n > 100 {
+		t.Errorf("the process was asked to write %d times for 10486 writes", n)
+	}
+	same(t, d.path("log"), want)
+	d.kill()
+	if got := unpack(t, filepath.Join(back, "log.lazy")); !bytes.Equal(got, want) {
+		t.Errorf("the store differs at %#x", firstDiff(got, want))
+	}
+}
+
+// A file that others have changed, be it longer, shorter or as long as before, is seen
+// as it is by who opens it next, and within a second by who looks at it.
+func TestChangedByOthers(t *testing.T) {
+	t.Run("store", func(t *testing.T) {
+		t.Parallel()
+		changedByOthers(t, "f.lazy", pack, rewrite)
+	})
+	t.Run("plain", func(t *testing.T) {
+		t.Parallel()
+		changedByOthers(t, "f", write, write)
+	})
+}
+
+func changedByOthers(t *testing.T, backing string, create, change func(t *testing.T, path string, content []byte)) {
+	back := t.TempDir()
+	path := filepath.Join(back, backing)
+	create(t, path, text(1, 10_000))
+	d := mountRW(t, back)
+	same(t, d.path("f"), text(1, 10_000))
+	for i, size := range []int{50_000, 3000, 0, 8192} {
+		until(t, "the file is closed", func() bool { return d.counters().Files == 0 })
+		want := text(uint64(2+i), size)
+		change(t, path, want)
+		until(t, "stat shows the size", func() bool {
+			fi, err := os.Stat(d.path("f"))
+			return err == nil && fi.Size() == int64(size)
+		})
+		same(t, d.path("f"), want)
+		want = text(uint64(20+i), size/2+1)
+		change(t, path, want)
+		if backing == "f.lazy" {
+			same(t, d.path("f"), want)
+		}
+		until(t, "the content is seen", func() bool {
+			got, err := os.ReadFile(d.path("f"))
+			return err == nil && bytes.Equal(got, want)
+		})
+	}
+	d.umount()
+}
+
+// What is appended to a store through the mount comes behind what others have just
+// appended, also where somebody had it open all the while.
+func TestAppendAfterOthers(t *testing.T) {
+	for _, held := range []bool{false, true} {
+		back := t.TempDir()
+		path := filepath.Join(back, "f.lazy")
+		pack(t, path, []byte("one\n"))
+		d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: time.Millisecond})
+		same(t, d.path("f"), []byte("one\n"))
+		if held {
+			f, err := os.Open(d.path("f"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+		}
+		rewrite(t, path, []byte("one\ntwo\n"))
+		appendTo(t, d.path("f"), "three\n")
+		same(t, d.path("f"), []byte("one\ntwo\nthree\n"))
+		if !held {
+			until(t, "the store is closed", func() bool { return unlocked(path) })
+			rewrite(t, path, []byte("four\n"))
+			appendTo(t, d.path("f"), "five\n")
+			same(t, d.path("f"), []byte("four\nfive\n"))
+		}
+	}
+}
+
+// A file that is made where somebody else has removed one is not taken for that,
+// although it may have its inode's number.
+func TestNumberUsedAgain(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: time.Millisecond})
+	for i := range 20 {
+		write(t, d.path("old"), text(1, 30_000))
+		until(t, "the store is closed", func() bool { return unlocked(filepath.Join(back, "old.lazy")) })
+		if err := os.Remove(filepath.Join(back, "old.lazy")); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Create(d.path("new"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi, err := f.Stat(); err != nil || fi.Size() != 0 {
+			t.Fatalf("round %d: a new file has %d bytes, %v", i, fi.Size(), err)
+		}
+		f.Close()
+		if err := os.Remove(d.path("new")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What could not be written, of which close or fsync told, is not shown any more when
+// nobody has the file open.
+func TestUnwrittenIsForgotten(t *testing.T) {
+	back := t.TempDir()
+	if err := unix.Mount("tmpfs", back, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(back, unix.MNT_DETACH) })
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := noise(8 << 20)
+	_, err = f.Write(want)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("writing twice the disk: %v, want %v", err, syscall.ENOSPC)
+	}
+	var got []byte
+	until(t, "the file is as the store has it", func() bool {
+		fi, err := os.Stat(d.path("big"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err = os.ReadFile(d.path("big"))
+		return err == nil && fi.Size() < int64(len(want)) && int64(len(got)) == fi.Size()
+	})
+	d.umount()
+	if stored := unpack(t, filepath.Join(back, "big.lazy")); !bytes.Equal(got, stored) {
+		t.Errorf("the mount showed %d bytes, the store has %d", len(got), len(stored))
+	}
+}
+
+// The times that are seen while a file is written to stay when it is closed, and when
+// the file system is mounted anew.
+func TestWrittenTimesStay(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	write(t, d.path("f"), text(1, 100_000))
+	time.Sleep(20 * time.Millisecond) // The end of the writes is not that of the clock's tick.
+	appendTo(t, d.path("f"), "more")
+	seen := mtimeOf(t, d.path("f"))
+	d.umount()
+	d = mountRW(t, back)
+	if got := mtimeOf(t, d.path("f")); !got.Equal(seen) {
+		t.Errorf("after mounting anew the file was changed at %v, before at %v", got, seen)
+	}
+	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	past := time.Unix(1_000_000_000, 0)
+	if err := os.Chtimes(d.path("f"), time.Time{}, past); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	d.umount()
+	d = mountRW(t, back)
+	if got := mtimeOf(t, d.path("f")); !got.Equal(past) {
+		t.Errorf("the file was changed at %v, and a user said %v", got, past)
+	}
+}
+
+// A user who may write a file and not read it does so.
+func TestWriteUnreadablePlain(t *testing.T) {
+	const nobody = 65534
+	back, dir := foldersOf(t, nobody)
+	write(t, filepath.Join(back, "drop"), []byte("one\n"))
+	if err := os.Chmod(filepath.Join(back, "drop"), 0o222); err != nil {
+		t.Fatal(err)
+	}
+	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
+	as(t, nobody, nobody, dir, "echo two >>drop; echo three >>drop")
+	d.terminate()
+	same(t, filepath.Join(back, "drop"), []byte("one\ntwo\nthree\n"))
+}
