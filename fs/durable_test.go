@@ -106,24 +106,34 @@ func checkAll(t *testing.T, dir string) {
 // new content when the daemon is killed right after, without any fsync.
 func TestKillAfterRename(t *testing.T) {
 	for _, flags := range []uint{0, unix.RENAME_EXCHANGE} {
-		back := t.TempDir()
-		d := mountRW(t, back)
-		write(t, d.path("config"), text(1, 50_000))
-		f, err := os.Create(d.path("config.new"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		if _, err := f.Write(text(2, 60_000)); err != nil {
-			t.Fatal(err)
-		}
-		// The new file is still open: the rename itself has to commit.
-		if err := unix.Renameat2(unix.AT_FDCWD, d.path("config.new"), unix.AT_FDCWD, d.path("config"), flags); err != nil {
-			t.Fatal(err)
-		}
-		d.kill()
-		if got := unpack(t, filepath.Join(back, "config.lazy")); !bytes.Equal(got, text(2, 60_000)) {
-			t.Errorf("flags %d: %d bytes there, not what was renamed", flags, len(got))
+		for _, kind := range []string{"stores", "plain files"} {
+			back := t.TempDir()
+			d := mountRW(t, back)
+			if kind == "stores" {
+				write(t, d.path("config"), text(1, 50_000))
+				write(t, d.path("config.new"), nil)
+			} else {
+				write(t, filepath.Join(back, "config"), text(1, 50_000))
+				write(t, filepath.Join(back, "config.new"), nil)
+			}
+			f, err := os.OpenFile(d.path("config.new"), os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := f.Write(text(2, 60_000)); err != nil {
+				t.Fatal(err)
+			}
+			// The new file is still open: the rename itself has to commit.
+			if err := unix.Renameat2(unix.AT_FDCWD, d.path("config.new"), unix.AT_FDCWD, d.path("config"), flags); err != nil {
+				t.Fatal(err)
+			}
+			d.kill()
+			if kind == "plain files" {
+				same(t, filepath.Join(back, "config"), text(2, 60_000))
+			} else if got := unpack(t, filepath.Join(back, "config.lazy")); !bytes.Equal(got, text(2, 60_000)) {
+				t.Errorf("flags %d: %d bytes there, not what was renamed", flags, len(got))
+			}
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (m *mount) commit(e *entry) (*file, error) {
 	if f == nil {
 		return nil, nil
 	}
-	if n := m.nodes.shownAs(f.shown); n != nil && f.isWritable() {
+	if n := m.nodes.shownAs(f.shown); n != nil && (f.isWritable() || !n.store) {
 		m.takePages(n)
 	}
 	if err := f.commit(); err != nil {
