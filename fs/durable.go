@@ -57,18 +57,23 @@ func (m *mount) syncBacking() error {
 
 // fail remembers that a file could not be closed durably while nobody used it.
 func (t *nodes) fail(s shown, err error) {
-	if n := t.shownAs(s); n != nil {
-		n.mu.Lock()
-		n.failed = err
-		n.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failures == nil {
+		t.failures = make(map[shown]error)
 	}
+	t.failures[s] = err
 }
 
 // failure is what fail remembered, once.
-func (n *node) failure() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	err := n.failed
-	n.failed = nil
+func (t *nodes) failure(s shown) error {
+	t.mu.RLock()
+	err := t.failures[s]
+	t.mu.RUnlock()
+	if err != nil {
+		t.mu.Lock()
+		delete(t.failures, s)
+		t.mu.Unlock()
+	}
 	return err
 }

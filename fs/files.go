@@ -157,9 +157,11 @@ func (t *files) close(f *file) error {
 	}
 	err := f.closeStore()
 	if err != nil {
-		// Whoever opens the file next is told, or has it already.
-		f.m.nodes.fail(f.shown, err)
 		f.fail(err)
+	}
+	// Whoever opens the file next is told, or has it already.
+	if untold := f.failure(); untold != nil {
+		f.m.nodes.fail(f.shown, untold)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -221,4 +223,11 @@ func (f *file) fail(err error) {
 	f.times.Lock()
 	f.err = err
 	f.times.Unlock()
+}
+
+// failure is what fail remembered and no fsync has told.
+func (f *file) failure() error {
+	f.times.Lock()
+	defer f.times.Unlock()
+	return f.err
 }

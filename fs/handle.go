@@ -133,7 +133,7 @@ func (m *mount) pin(n *node) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.failure(); err != nil {
+	if err := m.nodes.failure(n.shown()); err != nil {
 		f.fail(err)
 	}
 	return f, nil

@@ -33,9 +33,8 @@ type node struct {
 	pages   stamp      // state of the backing file that the kernel's pages show
 	told    told       // of a regular file
 	quiet   quiet
-	fresh   bool  // has a name that the disk may not know
-	altered bool  // see setAltered
-	failed  error // see nodes.fail
+	fresh   bool // has a name that the disk may not know
+	altered bool // see setAltered
 
 	naming sync.Mutex // held while fresh is made not so; taken before nodes.mu and mu
 }
@@ -62,10 +61,11 @@ func (n *node) isDir() bool { return n.mode == unix.S_IFDIR }
 
 // nodes is the table of all nodes the kernel knows.
 type nodes struct {
-	mu      sync.RWMutex // guards the maps and the links of all nodes; held while names change
-	byID    map[uint64]*node
-	byInode map[shown]*node
-	last    uint64
+	mu       sync.RWMutex // guards what follows and the links of all nodes; held while names change
+	byID     map[uint64]*node
+	byInode  map[shown]*node
+	last     uint64
+	failures map[shown]error // see fail
 
 	folders descriptors
 }

@@ -166,6 +166,14 @@ func lateFailure(t *testing.T, after time.Duration) bool {
 	}
 	until(t, "the daemon has logged the failure", func() bool { return strings.Contains(d.log.String(), "/big.lazy: ") })
 	until(t, "the store is closed", func() bool { return unlocked(filepath.Join(disk.dir, "big.lazy")) })
+	// Who only looks does not take the failure away.
+	if err := unix.Access(d.path("big"), unix.R_OK); err != nil {
+		t.Fatal(err)
+	}
+	times(t, d.path("big"))
+	if err := os.Chmod(d.path("big"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	f, err := os.Open(d.path("big"))
 	if err != nil {
 		t.Fatal(err)

@@ -101,6 +101,7 @@ func (t *nodes) anew(i inode) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range []shown{{i, true}, {i, false}} {
+		delete(t.failures, s)
 		if n := t.byInode[s]; n != nil {
 			n.replaced = true
 			t.detach(n)
