@@ -53,12 +53,27 @@ type bencher struct {
 	flagSet *pflag.FlagSet
 	options load.Options
 	benchFlags
+
+	report, png *newFile // of --output and --map; nil without
 }
 
-func (b *bencher) run(ctx context.Context, args []string) error {
+func (b *bencher) run(ctx context.Context, args []string) (err error) {
 	kind, path := args[0], args[1]
 	if err := b.checkFlags(kind); err != nil {
 		return err
+	}
+	// What can't be written is told before a run, which may take long.
+	if b.output != "" {
+		if b.report, err = createOutput(b.output); err != nil {
+			return err
+		}
+		defer b.report.discard()
+	}
+	if b.picture != "" {
+		if b.png, err = createOutput(b.picture); err != nil {
+			return err
+		}
+		defer b.png.discard()
 	}
 	target, err := b.openTarget(kind, path)
 	if err != nil {
@@ -99,7 +114,7 @@ func (b *bencher) measure(ctx context.Context, target benchTarget, path string) 
 	}
 	err := b.writeReport(&report)
 	if b.picture != "" {
-		err = errors.Join(err, touches.draw(b.picture, path, &b.options))
+		err = errors.Join(err, touches.draw(b.png, path, &b.options))
 	}
 	if errors.As(runErr, new(*load.VerifyError)) {
 		runErr = notSoError{runErr}
@@ -124,16 +139,11 @@ func (b *bencher) writeReport(r *load.Report) error {
 	if b.format.value != "normal" {
 		write = r.WriteJSON
 	}
-	if b.output == "" {
+	if b.report == nil {
 		return write(os.Stdout)
 	}
-	f, err := createFile(b.output, true)
-	if err != nil {
+	if err := write(b.report); err != nil {
 		return err
 	}
-	defer f.discard()
-	if err := write(f); err != nil {
-		return err
-	}
-	return f.finish(nil)
+	return b.report.finish(nil)
 }

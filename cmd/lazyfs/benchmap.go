@@ -102,7 +102,7 @@ func (t *touchedPages) kind(page int64, resident pageBits) int {
 }
 
 // draw draws a picture of the pages of the store at path after a run with o.
-func (t *touchedPages) draw(file, path string, o *load.Options) error {
+func (t *touchedPages) draw(png *newFile, path string, o *load.Options) error {
 	resident := t.look()
 	pages := (t.size() + store.PageSize - 1) / store.PageSize
 	counts := make([]int64, len(pageKinds))
@@ -139,18 +139,13 @@ func (t *touchedPages) draw(file, path string, o *load.Options) error {
 			Text:   fmt.Sprintf("%s: %.1f%%", kind.meaning, 100*float64(counts[k])/float64(max(pages, 1))),
 		})
 	}
-	return writePicture(file, &p)
+	return writePicture(png, &p)
 }
 
-// writePicture writes a picture to the file, which is replaced if it exists.
-func writePicture(file string, p *picture.Picture) error {
-	f, err := createFile(file, true)
-	if err != nil {
+// writePicture writes a picture and finishes its file.
+func writePicture(png *newFile, p *picture.Picture) error {
+	if err := p.WritePNG(png); err != nil {
 		return err
 	}
-	defer f.discard()
-	if err := p.WritePNG(f); err != nil {
-		return err
-	}
-	return f.finish(nil)
+	return png.finish(nil)
 }

@@ -37,7 +37,7 @@ and what they have open.`,
 	},
 	declare: func(f *pflag.FlagSet) action {
 		asJSON := f.Bool("json", false, "print an array with one object for each argument, all sizes in bytes")
-		file := f.String("map", "", "draw the frames of the one STORE as a picture in `PNG`, which is replaced if it exists")
+		file := f.String("map", "", "draw the frames of the one STORE as a picture in `PNG`, which is replaced unless it is a store")
 		mounts := f.Bool("mount", false, "show the counters of the mounts at the folders DIR")
 		return func(ctx context.Context, args []string) error {
 			if *mounts && *file != "" {
@@ -52,10 +52,15 @@ and what they have open.`,
 			if len(args) > 1 {
 				return usagef("--map: draws one store, %d are given", len(args))
 			}
+			png, err := createOutput(*file)
+			if err != nil {
+				return err
+			}
+			defer png.discard()
 			if err := showAll(ctx, args, readInfo, *asJSON); err != nil {
 				return err
 			}
-			return drawStore(ctx, *file, args[0])
+			return drawStore(ctx, png, args[0])
 		}
 	},
 }

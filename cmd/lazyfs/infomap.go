@@ -27,9 +27,9 @@ var kindColors = map[string][]color.RGBA{
 // otherColor is that of what lies between the frames in a store's file.
 var otherColor = color.RGBA{205, 205, 205, 255}
 
-// drawStore draws the frames of the store at path as a picture in file: in the
-// order of their plain offsets, and as they lie in the store's file.
-func drawStore(ctx context.Context, file, path string) error {
+// drawStore draws the frames of the store at path as a picture: in the order of
+// their plain offsets, and as they lie in the store's file.
+func drawStore(ctx context.Context, png *newFile, path string) error {
 	s, err := store.Open(path, store.Options{})
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func drawStore(ctx context.Context, file, path string) error {
 		Panels: []picture.Panel{plainPanel(frames, int64(info.FrameSize)), filePanel(frames, info)},
 		Legend: frameLegend(frames, info),
 	}
-	return writePicture(file, &p)
+	return writePicture(png, &p)
 }
 
 // A drawnFrame is a frame of a picture.

@@ -61,6 +61,18 @@ func createFile(path string, force bool) (*newFile, error) {
 	return n, err
 }
 
+// createOutput opens an empty file that finish will name path, in place of one that
+// has the name, but not of a store, which may stand behind a flag by mistake.
+func createOutput(path string) (*newFile, error) {
+	switch isStore, err := probe(realPath(path)); {
+	case isStore:
+		return nil, fmt.Errorf("%s: is a store: it is not replaced", path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	return createFile(path, true)
+}
+
 // finish gives the file the mode, times and owner of like, or, when like is nil,
 // what a new file has; makes it durable; and names it.
 func (n *newFile) finish(like fs.FileInfo) error {

@@ -1,0 +1,56 @@
+package test
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"testing"
+)
+
+// A report or a picture never replaces a store, whose name may stand behind a flag by
+// mistake, as in info --map *.lazy; neither a damaged one nor by a symbolic link.
+func TestOutputReplacesNoStore(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 100000))
+	must(t, dir, "pack", "plain", "a.lazy")
+	must(t, dir, "pack", "plain", "b.lazy")
+	packed := read(t, dir+"/a.lazy")
+	if err := os.Symlink("a.lazy", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/damaged", slices.Concat(packed[:8], make([]byte, 4088), packed[4096:]))
+	damaged := read(t, dir+"/damaged")
+	for _, args := range [][]string{
+		{"info", "--map", "a.lazy", "b.lazy"},
+		{"info", "--map", "a.lazy", "a.lazy"},
+		{"info", "--map", "link", "b.lazy"},
+		{"bench", "map", "--map", "a.lazy", "b.lazy"},
+		{"bench", "map", "--output", "a.lazy", "b.lazy"},
+		{"bench", "file", "--output", "a.lazy", "plain"},
+	} {
+		r := lazyfs(t, dir, args...)
+		failed(t, r, 3, "lazyfs "+args[0]+": "+args[len(args)-2]+": is a store: it is not replaced")
+		if r.out != "" {
+			t.Errorf("%q prints %q before it fails", args, r.out)
+		}
+	}
+	fails(t, dir, 3, "lazyfs info: ", "info", "--map", "damaged", "b.lazy")
+	if !bytes.Equal(read(t, dir+"/a.lazy"), packed) || !bytes.Equal(read(t, dir+"/damaged"), damaged) {
+		t.Error("a store was replaced")
+	}
+}
+
+// Where the report or the picture can't be written, nothing is measured before.
+func TestOutputBeforeMeasuring(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 100000))
+	must(t, dir, "pack", "plain", "x.lazy")
+	fails(t, dir, 3, "lazyfs bench: create in none: no such file or directory", "bench", "file", "--rw=write", "--size=64k", "--output=none/report", "new")
+	fails(t, dir, 3, "lazyfs bench: create in none: no such file or directory", "bench", "map", "--rw=write", "--overwrite", "--map=none/a.png", "x.lazy")
+	if got := list(t, dir); !slices.Equal(got, []string{"plain", "x.lazy"}) {
+		t.Errorf("folder holds %q", got)
+	}
+	if got := must(t, dir, "cat", "x.lazy"); got != string(read(t, dir+"/plain")) {
+		t.Error("the store was written to")
+	}
+}
