@@ -123,6 +123,52 @@ func TestPackSummary(t *testing.T) {
 	}
 }
 
+// By the ratio pack means what info means, of a file and of a folder.
+func TestPackRatio(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/src/small", text(1, 100))
+	write(t, dir+"/src/text", text(2, 20000))
+	write(t, dir+"/src/noise", noise(3, 70000))
+	write(t, dir+"/src/holes", text(4, 50000))
+	if err := os.Truncate(dir+"/src/holes", 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	ratio := func(args ...string) float64 {
+		var sum struct{ Ratio float64 }
+		if err := json.Unmarshal([]byte(must(t, dir, append([]string{"pack", "--json"}, args...)...)), &sum); err != nil {
+			t.Fatal(err)
+		}
+		return sum.Ratio
+	}
+	var data, used float64
+	must(t, dir, "pack", "-q", "src", "stores")
+	for _, name := range list(t, dir+"/src") {
+		got := ratio("src/"+name, name+".lazy")
+		var infos []struct {
+			Ratio float64
+			Data  float64 `json:"data_bytes"`
+			File  float64 `json:"file_bytes"`
+			Free  float64 `json:"free_bytes"`
+		}
+		if err := json.Unmarshal([]byte(must(t, dir, "info", "--json", name+".lazy", "stores/"+name+".lazy")), &infos); err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range infos {
+			if got != i.Ratio {
+				t.Errorf("%s: pack tells the ratio %v, info %v", name, got, i.Ratio)
+			}
+		}
+		data, used = data+infos[1].Data, used+infos[1].File-infos[1].Free
+	}
+	if got := ratio("src", "again"); got != data/used {
+		t.Errorf("pack of a folder tells the ratio %v, want %v", got, data/used)
+	}
+	got := must(t, dir, "pack", "src/text", "text2.lazy")
+	if want := fmt.Sprintf("text2.lazy: 19.5 KiB in %.1f KiB, ratio ", 20000/ratio("src/text", "text3.lazy")/1024); !strings.HasPrefix(got, want) {
+		t.Errorf("pack tells %q, want %q: the two sizes give the ratio", got, want)
+	}
+}
+
 // A folder of gzip page files is packed page by page; absent pages are zeros.
 func TestPackPages(t *testing.T) {
 	dir := t.TempDir()

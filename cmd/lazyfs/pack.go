@@ -28,7 +28,8 @@ Holes stay holes, hard links stay links, and modes and times are kept (owners
 too, for root). Extended attributes are not kept.
 
 The store gets its name when it is complete and durable: a pack that fails or is
-interrupted leaves nothing.`,
+interrupted leaves nothing. The ratio that it tells is as in info, of all stores
+together.`,
 	examples: []string{
 		"lazyfs pack vm.img vm.img.lazy",
 		"lazyfs pack --codec zstd --frame 64K /usr/share/doc docs",
@@ -60,6 +61,7 @@ type packer struct {
 	files   atomic.Int64
 	plain   atomic.Int64 // plain bytes packed
 	data    atomic.Int64 // of them not in holes
+	used    atomic.Int64 // bytes of the stores' files in use
 	disk    atomic.Int64 // what the stores take of the disk
 }
 
@@ -164,24 +166,26 @@ func (p *packer) packInto(ctx context.Context, f *os.File, r io.Reader, jobs int
 	p.files.Add(1)
 	p.plain.Add(info.Size)
 	p.data.Add(info.DataSize)
+	p.used.Add(info.FileSize - info.FreeSize)
 	p.disk.Add(info.DiskSize)
 	return nil
 }
 
 // summary tells what was packed.
 func (p *packer) summary(dst string, spent time.Duration) error {
-	plain, data, disk := p.plain.Load(), p.data.Load(), p.disk.Load()
-	ratio := float64(data) / float64(max(disk, 1))
+	plain, data, used := p.plain.Load(), p.data.Load(), p.used.Load()
+	ratio := float64(data) / float64(max(used, 1)) // as Info.Ratio, of all stores
 	if p.json {
 		return json.NewEncoder(os.Stdout).Encode(struct {
 			Store   string  `json:"store"`
 			Files   int64   `json:"files"`
 			Plain   int64   `json:"plain_bytes"`
 			Data    int64   `json:"data_bytes"`
+			Used    int64   `json:"used_bytes"`
 			Disk    int64   `json:"disk_bytes"`
 			Ratio   float64 `json:"ratio"`
 			Seconds float64 `json:"seconds"`
-		}{dst, p.files.Load(), plain, data, disk, ratio, spent.Seconds()})
+		}{dst, p.files.Load(), plain, data, used, p.disk.Load(), ratio, spent.Seconds()})
 	}
 	if *p.quiet {
 		return nil
@@ -193,6 +197,6 @@ func (p *packer) summary(dst string, spent time.Duration) error {
 	if n := p.files.Load(); n > 1 {
 		what = fmt.Sprintf("%d files, %s", n, what)
 	}
-	_, err := fmt.Printf("%s: %s in %s, ratio %.2f, %.0f MB/s\n", dst, what, humanSize(disk), ratio, float64(plain)/spent.Seconds()/1e6)
+	_, err := fmt.Printf("%s: %s in %s, ratio %.2f, %.0f MB/s\n", dst, what, humanSize(used), ratio, float64(plain)/spent.Seconds()/1e6)
 	return err
 }
