@@ -196,6 +196,7 @@ func TestBenchInterrupt(t *testing.T) {
 		s.watch(user)
 	}()
 	c := command(dir, "bench", "map", "x.lazy", "--rw=randread", "--time_based", "--runtime=1h", "--output=report", "--json")
+	c.Env = append(os.Environ(), "TERM=xterm")
 	c.Stderr = tty
 	if err := c.Start(); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,45 +62,61 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// Long work shows its progress on a terminal, and removes it in the end; with
-// --quiet it does not.
+// packOnTerminal packs standard input into x.lazy with the flags, on a terminal of
+// the type term, until shown tells that what was written to it is enough, or, for
+// silence, 200 MiB. It returns what was written to the terminal.
+func packOnTerminal(t *testing.T, term string, shown func(text string) bool, flags ...string) string {
+	t.Helper()
+	user, tty := openTerminal(t)
+	var s screen
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.watch(user)
+	}()
+	c := command(t.TempDir(), append([]string{"pack", "-", "x.lazy"}, flags...)...)
+	c.Env = append(os.Environ(), "TERM="+term)
+	c.Stderr = tty
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tty.Close()
+	chunk, fed := text(1, 1<<20), 0
+	eventually(t, "progress is shown", func() bool {
+		if _, err := in.Write(chunk); err != nil {
+			t.Fatal(err)
+		}
+		fed++
+		return shown == nil && fed == 200 || shown != nil && shown(s.String())
+	})
+	in.Close()
+	if err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	return s.String()
+}
+
+// Long work shows its progress on a terminal, in one line that never wraps, and
+// removes it in the end.
 func TestProgress(t *testing.T) {
-	for _, quiet := range []bool{false, true} {
-		user, tty := openTerminal(t)
-		var s screen
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			s.watch(user)
-		}()
-		c := command(t.TempDir(), "pack", "-", "x.lazy", "--quiet="+strconv.FormatBool(quiet))
-		c.Stderr = tty
-		in, err := c.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		tty.Close()
-		chunk, fed := text(1, 1<<20), 0
-		eventually(t, "progress is shown", func() bool {
-			if _, err := in.Write(chunk); err != nil {
-				t.Fatal(err)
-			}
-			fed++
-			return quiet && fed == 300 || strings.Contains(s.String(), " MB/s")
-		})
-		in.Close()
-		if err := c.Wait(); err != nil {
-			t.Fatal(err)
-		}
-		<-ended
-		switch got := s.String(); {
-		case quiet && got != "":
-			t.Errorf("pack --quiet writes %q to the terminal", got)
-		case !quiet && (!strings.HasPrefix(got, "\rstandard input: ") || !strings.HasSuffix(got, "\r\x1b[K")):
-			t.Errorf("pack writes %q to the terminal", got)
-		}
+	got := packOnTerminal(t, "xterm", func(text string) bool { return strings.Contains(text, " MB/s") })
+	line := `\r\x1b\[\?7l[0-9.]+ MiB, [0-9]+ MB/s: standard input\x1b\[K\x1b\[\?7h`
+	if !regexp.MustCompile(`^(` + line + `)+\r\x1b\[K$`).MatchString(got) {
+		t.Errorf("pack writes %q to the terminal", got)
+	}
+}
+
+// With --quiet, and on a terminal that knows no control sequences, no progress is shown.
+func TestNoProgress(t *testing.T) {
+	if got := packOnTerminal(t, "xterm", nil, "--quiet"); got != "" {
+		t.Errorf("pack --quiet writes %q to the terminal", got)
+	}
+	if got := packOnTerminal(t, "dumb", nil); got != "" {
+		t.Errorf("pack writes %q to a dumb terminal", got)
 	}
 }

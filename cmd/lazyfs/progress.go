@@ -3,16 +3,18 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
 
 // A progress tells how far long work has come, on one line of standard error.
-// It is silent when that is not a terminal. A nil progress is silent too. Its
-// methods may be called from many goroutines at once.
+// It is silent when that is not a terminal that knows control sequences. A nil
+// progress is silent too. Its methods may be called from many goroutines at once.
 type progress struct {
 	what  string
 	start time.Time
@@ -31,11 +33,11 @@ func quietFlag(f *pflag.FlagSet) *bool {
 
 // newProgress begins to tell about what; call end when the work is over.
 func newProgress(quiet bool, what string) *progress {
-	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); quiet || err != nil {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); quiet || err != nil || os.Getenv("TERM") == "dumb" {
 		return nil
 	}
 	now := time.Now()
-	return &progress{what: what, start: now, next: now.Add(progressPause)}
+	return &progress{what: printable(what), start: now, next: now.Add(progressPause)}
 }
 
 // report says that done bytes of total are ready; total is 0 when not known.
@@ -56,7 +58,8 @@ func (p *progress) show(text func(spent time.Duration) string) {
 		return
 	}
 	p.next = now.Add(progressPause)
-	fmt.Fprintf(os.Stderr, "\r%s: %s\x1b[K", p.what, text(now.Sub(p.start)))
+	// Where the terminal is too narrow the line does not wrap but ends.
+	fmt.Fprintf(os.Stderr, "\r\x1b[?7l%s: %s\x1b[K\x1b[?7h", text(now.Sub(p.start)), p.what)
 }
 
 // end removes the line.
@@ -64,6 +67,17 @@ func (p *progress) end() {
 	if p != nil {
 		fmt.Fprint(os.Stderr, "\r\x1b[K")
 	}
+}
+
+// printable is name with a question mark for each character that would do something
+// to a terminal.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, name)
 }
 
 // progressText is the line for done bytes of total after the time spent.
