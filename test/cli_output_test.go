@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -52,5 +53,32 @@ func TestOutputBeforeMeasuring(t *testing.T) {
 	}
 	if got := must(t, dir, "cat", "x.lazy"); got != string(read(t, dir+"/plain")) {
 		t.Error("the store was written to")
+	}
+}
+
+// A command whose answer can't be written fails, whatever the answer is.
+func TestFullOutput(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 10*16384))
+	must(t, dir, "pack", "plain", "x.lazy")
+	must(t, dir, "pack", "plain", "bad.lazy")
+	damageFrame(t, dir+"/bad.lazy", 7)
+	for _, args := range []string{
+		"--help", "pack --help", "--version", "info x.lazy", "info --json x.lazy", "cat x.lazy", "dump x.lazy", "unpack x.lazy -",
+		"check x.lazy", "check x.lazy x.lazy", "check --json x.lazy", "check bad.lazy", "check --repair bad.lazy", "check --json --repair x.lazy",
+		"bench map x.lazy", "bench map --json x.lazy",
+	} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := command(dir, strings.Fields(args)...)
+		var errs bytes.Buffer
+		c.Stdout, c.Stderr = full, &errs
+		_ = c.Run() // the exit code tells
+		full.Close()
+		if code := c.ProcessState.ExitCode(); code != 3 || strings.Count(errs.String(), "write /dev/stdout: no space left on device") != 1 {
+			t.Errorf("%s: exit code %d, %q; want 3 and the cause", args, code, errs.String())
+		}
 	}
 }

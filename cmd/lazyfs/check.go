@@ -51,6 +51,24 @@ Exit code 0 says that nothing is.`,
 type checker struct {
 	json  bool
 	quiet *bool
+
+	printed error // the first error of print
+}
+
+// print prints a line, or nothing when the answer is JSON.
+func (c *checker) print(format string, a ...any) {
+	if !c.json && c.printed == nil {
+		_, c.printed = fmt.Printf(format+"\n", a...)
+	}
+}
+
+// printResults prints the answer when it is JSON, and returns what kept it, or lines
+// before, from being printed.
+func (c *checker) printResults(results any) error {
+	if c.json {
+		return json.NewEncoder(os.Stdout).Encode(results)
+	}
+	return c.printed
 }
 
 // A checkResult is what check found in one store.
@@ -93,10 +111,8 @@ func (c *checker) run(ctx context.Context, paths []string) error {
 		ranges += len(r.Damaged)
 		results = append(results, r)
 	}
-	if c.json {
-		if err := json.NewEncoder(os.Stdout).Encode(results); err != nil {
-			return err
-		}
+	if err := c.printResults(results); err != nil {
+		failures = append(failures, err)
 	}
 	return verdict(failures, ranges > 0, "%s damaged: %s in %s", count(bad, "store"), count(ranges, "damaged range"), count(checked, "store"))
 }
@@ -125,14 +141,11 @@ func (c *checker) check(ctx context.Context, path string) (checkResult, error) {
 		r.Error = err.Error()
 	}
 	r.OK = err == nil && len(r.Damaged) == 0
-	if c.json {
-		return r, err
-	}
 	for _, d := range r.Damaged {
-		fmt.Printf("%s: %v\n", path, d)
+		c.print("%s: %v", path, d)
 	}
 	if r.OK && !*c.quiet {
-		fmt.Printf("%s: ok\n", path)
+		c.print("%s: ok", path)
 	}
 	return r, err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,8 +60,8 @@ func (c *checker) repair(ctx context.Context, path string) (repairResult, error)
 		return r, err
 	}
 	r.OK = len(r.Lost) == 0
-	if !c.json && !*c.quiet {
-		fmt.Printf("%s: repaired as %s\n", path, r.Repaired)
+	if !*c.quiet {
+		c.print("%s: repaired as %s", path, r.Repaired)
 	}
 	return r, nil
 }
@@ -73,10 +72,8 @@ func (c *checker) salvage(ctx context.Context, dst, src *os.File, r *repairResul
 	_, err := store.Repair(ctx, dst, src, func(l store.Loss) {
 		found := loss{l.Plain.Off, l.Plain.Len, l.Kept, l.Cause}
 		r.Lost = append(r.Lost, found)
-		if !c.json {
-			bar.end()
-			fmt.Printf("%s: %v\n", r.Store, found)
-		}
+		bar.end()
+		c.print("%s: %v", r.Store, found)
 	}, bar.report)
 	return err
 }
@@ -113,10 +110,8 @@ func (c *checker) repairAll(ctx context.Context, paths []string) error {
 		}
 		results = append(results, r)
 	}
-	if c.json {
-		if err := json.NewEncoder(os.Stdout).Encode(results); err != nil {
-			return err
-		}
+	if err := c.printResults(results); err != nil {
+		failures = append(failures, err)
 	}
 	return verdict(failures, lost > 0, "%s lost or doubtful in %s", count(lost, "range"), count(repaired, "repaired store"))
 }
