@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/spf13/pflag"
 
@@ -41,11 +42,19 @@ func parseFlags(f *pflag.FlagSet, args []string, see string) error {
 		}
 		return usagef("unknown flag --%s: %s", name, hint("--"+name, names, see+" shows the flags"))
 	case errors.As(err, &value):
-		return usagef("--%s %s: %w", value.GetFlag().Name, value.GetValue(), value.Unwrap())
+		return usagef("--%s %s: %w", value.GetFlag().Name, value.GetValue(), valueCause(value))
 	case errors.As(err, &missing):
 		return usagef("--%s: needs a value: %s shows which", missing.GetSpecifiedName(), see)
 	}
 	return usageError{err}
+}
+
+// valueCause is what is wrong with a flag's value, without the words of pflag and strconv.
+func valueCause(invalid *pflag.InvalidValueError) error {
+	if number := (*strconv.NumError)(nil); errors.As(invalid, &number) {
+		return number.Err
+	}
+	return invalid.Unwrap()
 }
 
 // hint names the word that is nearest to the wrong one, or else says where all

@@ -63,7 +63,11 @@ func (o *mountOptions) Type() string   { return "OPTIONS" }
 // Set takes options with commas between them.
 func (o *mountOptions) Set(text string) error {
 	for option := range strings.SplitSeq(text, ",") {
-		if err := o.set(option); err != nil {
+		err := o.set(option)
+		if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
+			err = valueCause(invalid)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", option, err)
 		}
 	}
