@@ -56,6 +56,8 @@ func TestBadUsage(t *testing.T) {
 		{"pack a b --level 99", "lazyfs pack: --level 99: "},
 		{"pack a b --level x", "lazyfs pack: --level x: invalid syntax"},
 		{"pack a b --jobs 0", "lazyfs pack: --jobs 0: want 1 to 1024"},
+		{"pack a -", "lazyfs pack: -: a store can't be written to standard output: ./- would be a file"},
+		{"copy a -", "lazyfs copy: -: a store can't be written to standard output: ./- would be a file"},
 		{"pack a b --jobs x", "lazyfs pack: --jobs x: invalid syntax"},
 		{"pack a b --json=x", "lazyfs pack: --json x: invalid syntax"},
 		{"bench file a --randseed 18446744073709551616", "lazyfs bench: --randseed 18446744073709551616: value out of range"},

@@ -31,6 +31,9 @@ durable.`,
 }
 
 func copyStore(ctx context.Context, src, dst string, force, quiet bool) error {
+	if dst == "-" {
+		return errStoreToOutput
+	}
 	info, err := os.Stat(src)
 	if err != nil {
 		return err

@@ -30,6 +30,10 @@ func usagef(format string, a ...any) error {
 	return usageError{fmt.Errorf(format, a...)}
 }
 
+// errStoreToOutput is for who expects - to be standard output, as in unpack: a store is
+// not written from its beginning to its end.
+var errStoreToOutput = usagef("-: a store can't be written to standard output: ./- would be a file")
+
 // A notSoError is the answer no to a question, not a failure.
 type notSoError struct{ error }
 

@@ -67,6 +67,9 @@ type packer struct {
 
 func (p *packer) run(ctx context.Context, args []string) (err error) {
 	src, dst := args[0], args[1]
+	if dst == "-" {
+		return errStoreToOutput
+	}
 	if p.options, err = p.flags.options(); err != nil {
 		return err
 	}
