@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -39,6 +40,52 @@ func TestInterruptedPack(t *testing.T) {
 		if got := list(t, dir); len(got) != 0 {
 			t.Errorf("interrupted pack left %q", got)
 		}
+	}
+}
+
+// A pack of a named pipe waits for who writes to it, and can be interrupted meanwhile.
+func TestInterruptedPackNamedPipe(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mkfifo(dir+"/pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start := func() (*exec.Cmd, *bytes.Buffer) {
+		c := command(dir, "pack", "--quiet", "pipe", "x.lazy")
+		var errs bytes.Buffer
+		c.Stderr = &errs
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Process.Kill() }) // fails when it has ended
+		eventually(t, "pack has opened the pipe", func() bool {
+			links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Process.Pid))
+			return slices.ContainsFunc(links, func(link string) bool {
+				to, _ := os.Readlink(link)
+				return to == dir+"/pipe"
+			})
+		})
+		return c, &errs
+	}
+	c, errs := start()
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // the exit code is checked below
+	failed(t, result{err: errs.String(), code: c.ProcessState.ExitCode()}, 3, "lazyfs pack: interrupted\n")
+	if got := list(t, dir); !slices.Equal(got, []string{"pipe"}) {
+		t.Errorf("interrupted pack left %q", got)
+	}
+
+	c, errs = start()
+	plain := text(1, 1<<20)
+	if err := os.WriteFile(dir+"/pipe", plain, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, errs)
+	}
+	if got := must(t, dir, "cat", "x.lazy"); got != string(plain) {
+		t.Errorf("the store holds %d other bytes, want the %d written to the pipe", len(got), len(plain))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"lazyfs/store"
 )
@@ -100,7 +101,11 @@ func (p *packer) pack(ctx context.Context, src, dst string) error {
 	if old, err := os.Stat(dst); err == nil && os.SameFile(info, old) {
 		return fmt.Errorf("%s: is the same file as %s", dst, src)
 	}
-	f, err := os.Open(src)
+	flags := os.O_RDONLY
+	if info.Mode()&fs.ModeNamedPipe != 0 {
+		flags |= unix.O_NONBLOCK // waitingReader waits for who writes to it
+	}
+	f, err := os.OpenFile(src, flags, 0)
 	if err != nil {
 		return err
 	}
