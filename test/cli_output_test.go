@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -80,5 +81,22 @@ func TestFullOutput(t *testing.T) {
 		if code := c.ProcessState.ExitCode(); code != 3 || strings.Count(errs.String(), "write /dev/stdout: no space left on device") != 1 {
 			t.Errorf("%s: exit code %d, %q; want 3 and the cause", args, code, errs.String())
 		}
+	}
+}
+
+// A picture of a large store costs what the store holds, not what its holes would.
+func TestMapOfHoles(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 100000))
+	if err := os.Truncate(dir+"/plain", 128<<30); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dir, "pack", "--quiet", "plain", "x.lazy")
+	c := command(dir, "info", "--map=a.png", "x.lazy")
+	if r := finish(t, c); r.code != 0 || r.err != "" {
+		t.Fatalf("info ends with %d: %s", r.code, r.err)
+	}
+	if kib := c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; kib > 200<<10 {
+		t.Errorf("the picture of 100 KB in 128 GiB took %d KiB of memory", kib)
 	}
 }

@@ -43,52 +43,65 @@ func drawStore(ctx context.Context, png *newFile, path string) error {
 	if err != nil {
 		return err
 	}
+	size := int64(info.FrameSize)
+	total := (info.Size + size - 1) / size
 	p := picture.Picture{
 		Title: "Frames of " + filepath.Base(path),
 		Lines: []string{
 			fmt.Sprintf("%s of plain bytes, %s of them in holes; the file has %s, %s of it free; ratio %.2f",
 				humanSize(info.Size), humanSize(info.Size-info.DataSize), humanSize(info.FileSize), humanSize(info.FreeSize), info.Ratio()),
-			fmt.Sprintf("%s of %s; new ones are compressed with %s", count(len(frames), "frame"), humanSize(int64(info.FrameSize)), info.Codec),
+			fmt.Sprintf("%s of %s; new ones are compressed with %s", count(int(total), "frame"), humanSize(size), info.Codec),
 		},
-		Panels: []picture.Panel{plainPanel(frames, int64(info.FrameSize)), filePanel(frames, info)},
-		Legend: frameLegend(frames, info),
+		Panels: []picture.Panel{plainPanel(frames, total, size), filePanel(frames, info)},
+		Legend: frameLegend(total, info),
 	}
 	return writePicture(png, &p)
 }
 
-// A drawnFrame is a frame of a picture.
+// A drawnFrame is a frame of a picture that is not a hole.
 type drawnFrame struct {
-	store.FrameInfo
-	color color.RGBA
+	n           int64 // its number
+	off, stored int64 // as in store.FrameInfo
+	color       color.RGBA
 }
 
 func readFrames(ctx context.Context, s *store.Store) ([]drawnFrame, error) {
 	size := int64(s.FrameSize())
-	frames := make([]drawnFrame, (s.Size()+size-1)/size)
-	for n := range frames {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		i, err := s.FrameInfo(int64(n))
+	var frames []drawnFrame
+	for c, err := range dataChunks(s) {
 		if err != nil {
 			return nil, err
 		}
-		plain := min(size, s.Size()-int64(n)*size)
-		frames[n] = drawnFrame{i, picture.Blend(kindColors[i.Kind], float64(i.Stored)/float64(plain))}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		for n := c.off / size; n*size < c.off+c.n; n++ {
+			i, err := s.FrameInfo(n)
+			if err != nil {
+				return nil, err
+			}
+			plain := min(size, s.Size()-n*size)
+			frames = append(frames, drawnFrame{n, i.Off, i.Stored, picture.Blend(kindColors[i.Kind], float64(i.Stored)/float64(plain))})
+		}
 	}
 	return frames, nil
 }
 
-// plainPanel shows the frames in the order of their plain offsets.
-func plainPanel(frames []drawnFrame, size int64) picture.Panel {
+// plainPanel shows all frames in the order of their plain offsets.
+func plainPanel(frames []drawnFrame, total, size int64) picture.Panel {
 	return picture.Panel{
 		Title: "Plain bytes in their order",
-		Count: int64(len(frames)),
+		Count: total,
 		Colors: func(yield func(int64, color.RGBA) bool) {
+			hole, at := kindColors["hole"][0], int64(0)
 			for _, f := range frames {
-				if !yield(1, f.color) {
+				if f.n > at && !yield(f.n-at, hole) || !yield(1, f.color) {
 					return
 				}
+				at = f.n + 1
+			}
+			if at < total {
+				yield(total-at, hole)
 			}
 		},
 		Label: func(n int64) string { return humanSize(n * size) },
@@ -104,8 +117,8 @@ const fileUnit = 512
 
 // filePanel shows what lies where in the store's file.
 func filePanel(frames []drawnFrame, info store.Info) picture.Panel {
-	placed := slices.DeleteFunc(slices.Clone(frames), func(f drawnFrame) bool { return f.Stored == 0 })
-	slices.SortFunc(placed, func(a, b drawnFrame) int { return int(a.Off/fileUnit - b.Off/fileUnit) })
+	placed := slices.DeleteFunc(slices.Clone(frames), func(f drawnFrame) bool { return f.stored == 0 })
+	slices.SortFunc(placed, func(a, b drawnFrame) int { return int(a.off/fileUnit - b.off/fileUnit) })
 	units := (info.FileSize + fileUnit - 1) / fileUnit
 	return picture.Panel{
 		Title: "The store's file in its order",
@@ -113,7 +126,7 @@ func filePanel(frames []drawnFrame, info store.Info) picture.Panel {
 		Colors: func(yield func(int64, color.RGBA) bool) {
 			at := int64(0)
 			for _, f := range placed {
-				begin, end := f.Off/fileUnit, min((f.Off+f.Stored+fileUnit-1)/fileUnit, units)
+				begin, end := f.off/fileUnit, min((f.off+f.stored+fileUnit-1)/fileUnit, units)
 				if begin > at && !yield(begin-at, otherColor) {
 					return
 				}
@@ -133,14 +146,14 @@ func filePanel(frames []drawnFrame, info store.Info) picture.Panel {
 }
 
 // frameLegend explains the colours that occur.
-func frameLegend(frames []drawnFrame, info store.Info) []picture.Key {
+func frameLegend(total int64, info store.Info) []picture.Key {
 	var keys []picture.Key
 	for _, kind := range frameKinds {
 		n := info.Frames[kind]
 		if n == 0 {
 			continue
 		}
-		text := fmt.Sprintf("%s: %.1f%% of the frames", kind, 100*float64(n)/float64(len(frames)))
+		text := fmt.Sprintf("%s: %.1f%% of the frames", kind, 100*float64(n)/float64(total))
 		if len(kindColors[kind]) > 1 {
 			text += ", stored in 0% to 100% of their size"
 		}
