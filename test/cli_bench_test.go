@@ -249,7 +249,7 @@ func TestBenchBadUsage(t *testing.T) {
 	must(t, dir, "pack", "x", "x.lazy")
 	for args, line := range map[string]string{
 		"disk x":                       `"disk": want map or file`,
-		"file":                         "1 argument given: usage is lazyfs bench [flags] map STORE",
+		"file":                         "1 argument given: usage is lazyfs bench [flags] map STORE or file PATH\n",
 		"file x --rw=trim":             "--rw trim: want read, write, rw, randread, randwrite or randrw",
 		"file x --bs=0":                "--bs 0: want ",
 		"file x --bs=64k --offset=90k": "--bs 65536: there are only 7840 bytes to work on",

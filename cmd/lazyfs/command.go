@@ -68,12 +68,13 @@ func (c command) run(ctx context.Context, args []string) error {
 	if *help {
 		return c.help(os.Stdout, f)
 	}
+	usage := fmt.Sprintf("usage is lazyfs %s [flags] %s", c.name, strings.Join(c.args, " or "))
 	if n := f.NArg(); n < c.min || c.max >= 0 && n > c.max {
-		return usagef("%s given: usage is lazyfs %s [flags] %s", count(n, "argument"), c.name, c.args[0])
+		return usagef("%s given: %s", count(n, "argument"), usage)
 	}
 	// An empty path would mean the working folder to some functions.
 	if slices.Contains(f.Args(), "") {
-		return usagef("an argument is empty: usage is lazyfs %s [flags] %s", c.name, c.args[0])
+		return usagef("an argument is empty: %s", usage)
 	}
 	return act(ctx, f.Args())
 }
