@@ -101,6 +101,8 @@ func TestFailures(t *testing.T) {
 		{"pack none y.lazy", "lazyfs pack: stat none: no such file or directory"},
 		{"pack plain x.lazy", "lazyfs pack: x.lazy: exists: --force replaces it"},
 		{"pack plain none/y.lazy", "lazyfs pack: create in none: no such file or directory"},
+		{"pack plain folder", "lazyfs pack: folder: not a regular file: it can't be replaced"},
+		{"unpack x.lazy /dev/null", "lazyfs unpack: /dev/null: not a regular file: it can't be replaced"},
 		{"pack --force plain folder", "lazyfs pack: folder: not a regular file: it can't be replaced"},
 		{"pack --force plain plain", "lazyfs pack: plain: is the same file as plain"},
 		{"pack folder x.lazy", "lazyfs pack: x.lazy: exists: a folder is never replaced"},

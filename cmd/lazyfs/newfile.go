@@ -28,7 +28,7 @@ func createFile(path string, force bool) (*newFile, error) {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, err
-	case !force:
+	case !force && info.Mode().Type()&^fs.ModeSymlink == 0: // a regular file, or a link
 		return nil, fmt.Errorf("%s: exists: --force replaces it", path)
 	default:
 		// A symbolic link stays; the file it leads to is replaced.
