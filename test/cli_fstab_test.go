@@ -79,6 +79,14 @@ func TestMountHelper(t *testing.T) {
 	must(t, dir, "umount", "mnt")
 	failed(t, helper("stores", "mnt", "-o", "rw,remount"), 3, "lazyfs mount: "+dir+"/mnt: nothing is mounted here")
 	failed(t, helper("stores", "mnt", "-o", "rw,bogus=1"), 2, "lazyfs mount: --options rw,bogus=1: bogus=1: unknown option")
+
+	// mount -f, such as mount -fav, tries the line of fstab and mounts nothing.
+	if r := helper("stores", "mnt", "-f", "-v", "-o", "rw,cache=16M"); r != (result{}) {
+		t.Errorf("-f: %+v, want silence", r)
+	}
+	fails(t, dir, 3, "lazyfs umount: mnt: nothing is mounted here", "umount", "mnt")
+	failed(t, helper("stores", "mnt", "-f", "-o", "rw,cache=1"), 2, "lazyfs mount: --cache 1: want at least 1M")
+
 	failed(t, helper("none", "mnt"), 3, "lazyfs mount: ")
 	failed(t, lazyfs(t, dir, "mount", "-o", "codec=zstd", "stores", "mnt"), 2, "lazyfs mount: --codec: has no meaning without --rw")
 }

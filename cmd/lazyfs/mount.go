@@ -47,7 +47,10 @@ named.`,
 		f.VarP(&m.options, "options", "o", "set these flags in the words of mount(8): `OPTIONS` with commas between them")
 		m.quiet = quietFlag(f)
 		f.IntVar(&m.readyFD, readyFlag, 0, "")
-		f.Lookup(readyFlag).Hidden = true
+		f.BoolVarP(&m.fake, fakeFlag, "f", false, "")
+		for _, name := range []string{readyFlag, fakeFlag} {
+			f.Lookup(name).Hidden = true
+		}
 		return m.run
 	},
 }
@@ -63,6 +66,7 @@ type mounter struct {
 	options    mountOptions
 	log        string
 	quiet      *bool
+	fake       bool
 	readyFD    int // in a daemon: the pipe to the process that started it
 }
 
@@ -88,6 +92,9 @@ func (m *mounter) run(ctx context.Context, args []string) error {
 	dir, err := filepath.Abs(args[1])
 	if err != nil {
 		return err
+	}
+	if m.fake {
+		return nil
 	}
 	if m.foreground {
 		return m.serve(ctx, source, dir)

@@ -15,8 +15,11 @@ import (
 // of type fuse.lazyfs.
 const mountHelper = "mount.fuse.lazyfs"
 
+// fakeFlag is the hidden flag -f, which mount(8) hands on when it is to do all but mount.
+const fakeFlag = "fake"
+
 // asCommand returns the command line args, or what it stands for when mount(8) has
-// made it: mount.fuse.lazyfs SOURCE DIR [-nsv] [-o OPTIONS] [-t TYPE]. There a mount
+// made it: mount.fuse.lazyfs SOURCE DIR [-fnsv] [-o OPTIONS] [-t TYPE]. There a mount
 // is writable unless the options say ro, and for a remount they are all it shall have.
 func asCommand(args []string) []string {
 	if filepath.Base(args[0]) != mountHelper {
