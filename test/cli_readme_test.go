@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -119,21 +120,39 @@ func TestQuickStart(t *testing.T) {
 	}
 }
 
-// The README's program can be built and does what the README says.
+// The README's program can be built outside of this repository, in the way that the
+// README says, and does what it says.
 func TestDocumentedProgram(t *testing.T) {
 	dir := t.TempDir()
-	programs := fenced(string(read(t, "../README.md")), "go")
+	readme := string(read(t, "../README.md"))
+	programs := fenced(readme, "go")
 	if len(programs) != 1 {
 		t.Fatalf("README.md shows %d programs, want 1", len(programs))
 	}
-	write(t, dir+"/main.go", []byte(programs[0]))
-	build := exec.Command("go", "build", "-o", dir+"/program", dir+"/main.go")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the README's program: %v\n%s", err, out)
+	write(t, dir+"/program/main.go", []byte(programs[0]))
+	module := "module program\n\ngo 1.26\n"
+	for _, line := range regexp.MustCompile("`((?:require|replace) [^`]+)`").FindAllStringSubmatch(readme, -1) {
+		module += line[1] + "\n"
+	}
+	write(t, dir+"/program/go.mod", []byte(module))
+	top, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(top, dir+"/lazyfs"); err != nil {
+		t.Fatal(err)
+	}
+	// With -trimpath what was built under another path is in the cache.
+	for _, args := range [][]string{{"mod", "tidy"}, {"build", "-trimpath", "-o", dir + "/run"}} {
+		c := exec.Command("go", args...)
+		c.Dir = dir + "/program"
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("go %s of the README's program: %v\n%s", strings.Join(args, " "), err, out)
+		}
 	}
 	write(t, dir+"/plain", append([]byte("lazy "), text(1, 100000)...))
 	must(t, dir, "pack", "plain", "x.lazy")
-	run := exec.Command(dir+"/program", "x.lazy")
+	run := exec.Command(dir+"/run", "x.lazy")
 	run.Dir = dir
 	if r := finish(t, run); r != (result{out: "it begins with \"lazy \"\n"}) {
 		t.Errorf("the README's program gives %+v", r)
