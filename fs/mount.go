@@ -116,7 +116,8 @@ func newMount(source string, o Options) (*mount, error) {
 // singleNames finds the name under which the store at path appears, its backing
 // name and its folder. Symbolic links are followed first.
 func singleNames(path string) (name, backing, folder string, err error) {
-	f, err := os.Open(path)
+	// Opening a named pipe without O_NONBLOCK would wait for its writer.
+	f, err := os.OpenFile(path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", "", "", err
 	}

@@ -56,7 +56,8 @@ func Open(path string, o Options) (*Store, error) {
 	if o.Writable {
 		flags = os.O_RDWR
 	}
-	f, err := os.OpenFile(path, flags|unix.O_CLOEXEC, 0)
+	// Opening a named pipe without O_NONBLOCK would wait for its writer.
+	f, err := os.OpenFile(path, flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}

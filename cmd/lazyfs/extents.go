@@ -194,7 +194,7 @@ func (f sparseFile) SeekHole(off int64) (int64, error) {
 
 // openSparse opens an ordinary file.
 func openSparse(path string) (sparseFile, error) {
-	f, err := os.Open(path)
+	f, err := openNow(path)
 	if err != nil {
 		return sparseFile{}, err
 	}

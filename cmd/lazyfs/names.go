@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"lazyfs/store"
 )
 
@@ -70,6 +72,12 @@ func probe(path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// openNow opens the file at path to read it. It does not wait for the writer of a named
+// pipe, as open(2) does without O_NONBLOCK.
+func openNow(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 func exists(path string) bool {

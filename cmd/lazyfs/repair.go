@@ -36,7 +36,7 @@ func repairedName(path string) string {
 // repair writes what can be read of the store at path into a new one beside it.
 func (c *checker) repair(ctx context.Context, path string) (repairResult, error) {
 	r := repairResult{Store: path, Repaired: repairedName(path), Lost: []loss{}}
-	src, err := os.Open(path)
+	src, err := openNow(path)
 	if err != nil {
 		return r, err
 	}

@@ -90,7 +90,7 @@ func (u *unpacker) output(ctx context.Context, src string) error {
 
 // file writes the store src into the new file dst and returns its size.
 func (u *unpacker) file(ctx context.Context, src, dst string) (int64, error) {
-	in, err := os.Open(src)
+	in, err := openNow(src)
 	if err != nil {
 		return 0, err
 	}
