@@ -146,21 +146,24 @@ func (v *Viewer) writeBackGroup(frames []int64) error {
 }
 
 // writeBack gives frame n, which is claimed, to the store, without a commit, and
-// moves its pages from dirty to spilled.
+// moves its pages from dirty to spilled then: a Sync that begins meanwhile finds them
+// dirty, and waits for the frame.
 func (v *Viewer) writeBack(n int64) error {
 	buf, err := v.scratch.get()
 	if err != nil {
 		return err
 	}
 	defer v.scratch.put(buf)
-	t, plain, err := v.takeFrame(buf, n)
+	plain, err := v.copyFrame(buf, n)
 	if err == nil {
 		err = v.store.WriteFrame(n, plain)
 	}
-	v.wroteBack(t, err)
 	if err != nil {
 		return fmt.Errorf("write back frame %d: %w", n, err)
 	}
+	first, end := v.pagesOf(n)
+	v.spilled.paste(first, v.dirty.cut(first, end))
+	v.count.writtenBack.Add(1)
 	return nil
 }
 
@@ -171,18 +174,24 @@ type takenFrame struct {
 	edited bool      // nobody tells what its holder still writes
 }
 
-// takeFrame copies frame n, which is pinned or claimed, to buf, and takes its
-// pages out of dirty, also when it fails.
+// takeFrame copies frame n, which is pinned, to buf, and takes its pages out of
+// dirty, also when it fails.
 func (v *Viewer) takeFrame(buf memory, n int64) (t takenFrame, plain []byte, err error) {
 	first, end := v.pagesOf(n)
 	// Taken out before the bytes are read: a write in between is in the bytes,
 	// and reported again.
 	t = takenFrame{n: n, pages: v.dirty.cut(first, end)}
 	t.edited = !v.tracked() && v.frames[n].Load()&editMask != 0
-	// A compressor must not see bytes that change under it.
+	plain, err = v.copyFrame(buf, n)
+	return t, plain, err
+}
+
+// copyFrame copies frame n, which is pinned or claimed, to buf: a compressor must not
+// see bytes that change under it.
+func (v *Viewer) copyFrame(buf memory, n int64) (plain []byte, err error) {
 	plain = buf.b[:min(v.frameSize(), v.size-n<<v.frameShift)]
 	_, err = v.copyHeld(plain, v.bytesOf(n, 1))
-	return t, plain, err
+	return plain, err
 }
 
 // wroteBack says that t is in the store, uncommitted, or why it is not.
