@@ -73,6 +73,32 @@ func TestDamagedFrame(t *testing.T) {
 	}
 }
 
+// A View of more than a huge page that fails leaves no frame pinned, and none unpinned
+// that it had not pinned, wherever it ends.
+func TestFailedViewOfHugePages(t *testing.T) {
+	const frame, bad = 16 << 10, 5
+	want := bytes.Repeat([]byte("lazy"), 2*hugeSize/4)
+	clear(want[hugeSize:])
+	path := newStore(t, want, frame)
+	damageFrame(t, path, bad)
+	for beyond := int64(1); beyond < hugeSize; beyond += 100 << 10 {
+		v := openView(t, path, Options{})
+		if _, err := v.View(0, hugeSize+beyond); !errors.Is(err, ErrDamaged) {
+			t.Errorf("view of %#x bytes: %v, want ErrDamaged", hugeSize+beyond, err)
+		}
+		for n := range v.frames {
+			if w := v.frames[n].Load(); w&(pinMask|editMask|frameBusy) != 0 {
+				t.Errorf("after a view of %#x bytes: frame %d is left with word %#x, want no pins", hugeSize+beyond, n, w)
+				break
+			}
+		}
+		s, err := v.View(hugeSize, hugeSize)
+		must(t, "view of what is not damaged", err)
+		same(t, "view of what is not damaged", s.Bytes(), want[hugeSize:])
+		s.Release()
+	}
+}
+
 // damageFrame flips a byte in the stored frame n.
 func damageFrame(t *testing.T, path string, n int64) {
 	t.Helper()

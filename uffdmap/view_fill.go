@@ -184,6 +184,7 @@ func (f filling) fillOne(p part) (pinned frameRun, err error) {
 		f.v.count.frames.Add(n)
 		return frameRun{first, first + f.settle(first, n, n)}, nil
 	}
+	pinned = frameRun{first, first}
 	for at := first; at < first+n; at += f.v.chunk() {
 		done, partErr := f.fillPart(at, f.v.chunk())
 		if partErr != nil {
@@ -191,7 +192,7 @@ func (f filling) fillOne(p part) (pinned frameRun, err error) {
 			continue
 		}
 		if err == nil {
-			pinned = frameRun{first, at + done}
+			pinned.end += done
 		} else {
 			f.v.unpin(at, at+done, f.pin)
 		}
