@@ -50,8 +50,8 @@ type Viewer struct {
 
 	resident atomic.Int64 // bytes of frames in memory or on their way into it
 	evictor  viewEvictor
-	passing  passing
-	expect   sync.Once // by the first who may write
+	passing  sync.RWMutex // held for reading by who lets go of frames soon; see pass
+	expect   sync.Once    // by the first who may write
 
 	syncing   sync.Mutex   // one Sync at a time; taken after life
 	restoring sync.Mutex   // one restore at a time; taken after syncing
@@ -95,7 +95,6 @@ func openViewer(path string, o Options) (*Viewer, error) {
 	v.size = v.src.Size()
 	v.frameShift = uint8(bits.TrailingZeros(uint(v.src.FrameSize())))
 	v.evictor.init(v)
-	v.passing.init()
 	if o.MemoryLimit > 0 && o.MemoryLimit < v.frameSize() {
 		return nil, errors.Join(fmt.Errorf("%w: %d bytes do not hold one frame of %d", ErrLimit, o.MemoryLimit, v.frameSize()), v.discard())
 	}

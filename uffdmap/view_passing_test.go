@@ -64,7 +64,7 @@ func TestViewWaitsForRoom(t *testing.T) {
 			go func() { _, err := v.ReadAt(make([]byte, 1), 0); first <- err }()
 			<-gated.asked
 			go func() { second <- call(v) }()
-			eventually(t, "the second call waits", func() bool { return v.passing.waiters.Load() > 0 || len(second) > 0 })
+			eventually(t, "the second call waits", func() bool { return v.someoneWaits() || len(second) > 0 })
 			close(gated.gate)
 			must(t, "first call", <-first)
 			must(t, "second call", <-second)
@@ -76,6 +76,36 @@ func TestViewWaitsForRoom(t *testing.T) {
 			}
 		})
 	}
+}
+
+// someoneWaits says whether a call that found no room waits for others.
+func (v *Viewer) someoneWaits() bool {
+	if v.passing.TryRLock() {
+		v.passing.RUnlock()
+		return false
+	}
+	return true
+}
+
+// A call that finds no room gets what another had held that found none either.
+func TestViewWaitsForWhoFails(t *testing.T) {
+	const frame = 16 << 10
+	v := openView(t, newStore(t, plainBytes(newRand(t), 8*frame), frame), Options{MemoryLimit: 2 * frame})
+	held, err := v.View(0, 1)
+	must(t, "view of what is held", err)
+	defer held.Release()
+	gated := gatedSource{v.src, make(chan int64, 10), make(chan struct{})}
+	v.src = gated
+	failing, second := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := v.View(2*frame, 2*frame); failing <- err }()
+	<-gated.asked
+	go func() { _, err := v.ReadAt(make([]byte, 1), 6*frame); second <- err }()
+	eventually(t, "the second call waits", func() bool { return v.someoneWaits() || len(second) > 0 })
+	close(gated.gate)
+	if err := <-failing; !errors.Is(err, ErrLimit) {
+		t.Errorf("view of two frames where one is held and two fit: %v, want ErrLimit", err)
+	}
+	must(t, "read of one", <-second)
 }
 
 // Readers of parts of a mapping, each of whom takes a quarter of the limit when it

@@ -116,8 +116,8 @@ func (v *Viewer) writeBackGroup(frames []int64) error {
 	defer v.scratch.put(buf)
 	w := v.store.NewFrameWriter()
 	defer w.Close()
-	v.passing.begin()
-	defer v.passing.end(true)
+	v.passing.RLock()
+	defer v.passing.RUnlock()
 	taken := make([]takenFrame, 0, len(frames))
 	for _, n := range frames {
 		if !v.pinResident(n) {
