@@ -148,7 +148,11 @@ func (p *pager) attach(m message) error {
 		s.close(false)
 		return err
 	}
-	p.add(s)
+	if err := p.add(s); err != nil {
+		p.forget(s.ID)
+		s.close(false)
+		return err
+	}
 	return nil
 }
 
@@ -156,18 +160,30 @@ func (p *pager) attach(m message) error {
 func (p *pager) inherit(m *served) {
 	m.table.head.takeovers.Add(1)
 	go m.findResident()
-	p.add(m)
+	if err := p.add(m); err != nil {
+		log.printf("serve %s: %v", m.Path, err)
+	}
 }
 
 // add begins to answer the faults of m. Those that a dead pager had read and not
 // answered are delivered again.
-func (p *pager) add(m *served) {
+func (p *pager) add(m *served) error {
 	m.pool = p.pool
 	p.mu.Lock()
 	p.served[m.ID] = m
 	p.mu.Unlock()
-	p.pool.watch(m)
+	err := p.pool.watch(m)
 	m.uffd.Wake(uintptr(m.Base), uintptr(m.Len))
+	return err
+}
+
+// forget makes mapping id one that is not served and returns it, nil if it was none.
+func (p *pager) forget(id int32) *served {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.served[id]
+	delete(p.served, id)
+	return m
 }
 
 func (p *pager) find(id int32) *served {
@@ -178,12 +194,8 @@ func (p *pager) find(id int32) *served {
 
 // detach stops serving a mapping, here and in the standby, and closes its store.
 func (p *pager) detach(id int32) error {
-	p.mu.Lock()
-	m := p.served[id]
-	delete(p.served, id)
-	p.mu.Unlock()
 	var err error
-	if m != nil {
+	if m := p.forget(id); m != nil {
 		p.pool.unwatch(m)
 		err = m.close(true)
 	}

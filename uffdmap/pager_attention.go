@@ -58,10 +58,11 @@ func (a *attention) control(op, fd int, id int32, events uint32) error {
 }
 
 // add makes wait return id when fd is ready.
-func (a *attention) add(fd int, id int32) {
+func (a *attention) add(fd int, id int32) error {
 	if err := a.control(unix.EPOLL_CTL_ADD, fd, id, loud); err != nil {
-		log.printf("watch descriptor %d: %v", fd, err)
+		return fmt.Errorf("watch for faults: %w", err)
 	}
+	return nil
 }
 
 // remove undoes add for m.

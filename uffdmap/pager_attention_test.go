@@ -2,6 +2,7 @@ package uffdmap
 
 import (
 	"encoding/binary"
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ func newHeard(t *testing.T) (a *attention, first, second *served) {
 		must(t, "make an eventfd", err)
 		*m = &served{spec: spec{ID: int32(i)}, uffd: uffd.FromFd(fd, 0)}
 		t.Cleanup(func() { (*m).uffd.Close() })
-		a.add(fd, int32(i))
+		must(t, "add", a.add(fd, int32(i)))
 	}
 	return a, first, second
 }
@@ -82,6 +83,20 @@ func TestHushRemoved(t *testing.T) {
 	wantReady(t, a, -1)
 	if !a.hush(second) {
 		t.Error("no other mapping can be hushed")
+	}
+}
+
+// A mapping of whose faults the pager can't hear is refused: who touched it would wait
+// for ever.
+func TestAttachDeaf(t *testing.T) {
+	h := newHolding(t)
+	p := newPager(nil, -1)
+	p.pool = &pool{attention: &attention{epoll: -1}}
+	if err := p.attach(message{Spec: &h.spec, fds: h.fds}); !errors.Is(err, unix.EBADF) {
+		t.Errorf("attach of what can't be watched: %v, want EBADF", err)
+	}
+	if p.find(h.spec.ID) != nil {
+		t.Error("what was refused is served")
 	}
 }
 

@@ -22,9 +22,8 @@ func (s *heardSource) ReadFrame(n int64, dst []byte) (bool, error) {
 	return s.Source.ReadFrame(n, dst)
 }
 
-// newLoneWorker makes a worker without a thread, and a mapping whose faults only
-// it answers, when a test says so.
-func newLoneWorker(t *testing.T) (*worker, *served, *heardSource) {
+// newHolding makes a mapping, and what is handed over of it to a pager.
+func newHolding(t *testing.T) holding {
 	path := pack(t, content(1<<20, 50), store.CreateOptions{})
 	program := &Mapping{memory: -1, editable: true, spec: spec{ID: 1, Path: path, Tracked: true}}
 	must(t, "build mapping", program.build())
@@ -35,7 +34,13 @@ func newLoneWorker(t *testing.T) (*worker, *served, *heardSource) {
 		must(t, "dup", err)
 		fds = append(fds, d)
 	}
-	m, err := openServed(holding{program.spec, fds}, false)
+	return holding{program.spec, fds}
+}
+
+// newLoneWorker makes a worker without a thread, and a mapping whose faults only
+// it answers, when a test says so.
+func newLoneWorker(t *testing.T) (*worker, *served, *heardSource) {
+	m, err := openServed(newHolding(t), false)
 	must(t, "open", err)
 	a, err := newAttention()
 	must(t, "make attention", err)
@@ -52,7 +57,7 @@ func newLoneWorker(t *testing.T) (*worker, *served, *heardSource) {
 		freeScratch(w.scratch)
 	})
 	m.pool = pl
-	pl.watch(m)
+	must(t, "watch", pl.watch(m))
 	source := &heardSource{Source: m.source, m: m}
 	m.source = source
 	return w, m, source

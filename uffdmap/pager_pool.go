@@ -57,7 +57,9 @@ func newPool(p *pager) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.add(help, helpID)
+	if err := a.add(help, helpID); err != nil {
+		return nil, err
+	}
 	pl := &pool{p: p, attention: a, help: help, share: minWorkers() - 2, inQueue: map[touch]struct{}{}}
 	for range minWorkers() {
 		w, err := newWorker(pl)
@@ -76,8 +78,8 @@ func newPool(p *pager) (*pool, error) {
 func minWorkers() int { return max(4, runtime.NumCPU()+2) }
 
 // watch makes the workers answer the faults of m, unwatch ends that.
-func (pl *pool) watch(m *served)   { pl.attention.add(m.uffd.Fd(), m.ID) }
-func (pl *pool) unwatch(m *served) { pl.attention.remove(m) }
+func (pl *pool) watch(m *served) error { return pl.attention.add(m.uffd.Fd(), m.ID) }
+func (pl *pool) unwatch(m *served)     { pl.attention.remove(m) }
 
 // queueLoads queues the touches of absent pages in faults, but none that waits
 // already: each signal to a waiting thread makes it touch its page again, and a
