@@ -3,6 +3,7 @@ package uffd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -15,11 +16,14 @@ var (
 	ErrPrivilege = errors.New("no privilege to use userfaultfd")
 	// ErrUnsupported says that this kernel lacks something; the text names it.
 	ErrUnsupported = errors.New("not supported by this kernel")
+
+	// errShort says that a way may work at another time.
+	errShort = errors.New("no descriptor or memory left for a userfaultfd")
 )
 
-// An OpenError tells why no userfaultfd could be had. It matches ErrPrivilege
-// when any way failed for want of permission, otherwise ErrUnsupported, and the
-// errno of each way.
+// An OpenError tells why no userfaultfd could be had. It matches the errno of each
+// way, and, unless any failed for want of descriptors or memory, ErrPrivilege when any
+// failed for want of permission, otherwise ErrUnsupported.
 type OpenError struct {
 	Tries []Try // in the order they were made
 }
@@ -53,12 +57,20 @@ func (e *OpenError) Unwrap() []error {
 }
 
 func (e *OpenError) kind() error {
-	for _, t := range e.Tries {
-		if errors.Is(t.Err, unix.EPERM) || errors.Is(t.Err, unix.EACCES) {
-			return ErrPrivilege
-		}
+	switch {
+	case e.any(unix.EMFILE, unix.ENFILE, unix.ENOMEM):
+		return errShort
+	case e.any(unix.EPERM, unix.EACCES):
+		return ErrPrivilege
 	}
 	return ErrUnsupported
+}
+
+// any says whether any way failed with one of these.
+func (e *OpenError) any(errnos ...unix.Errno) bool {
+	return slices.ContainsFunc(e.Tries, func(t Try) bool {
+		return slices.ContainsFunc(errnos, func(n unix.Errno) bool { return errors.Is(t.Err, n) })
+	})
 }
 
 // ways are the ways to a descriptor, the most capable first: a descriptor made

@@ -55,6 +55,22 @@ func TestNoWay(t *testing.T) {
 	}
 }
 
+// A process that has no descriptor left is told so, whatever else is in the way, and not
+// that it lacks the privilege or the kernel.
+func TestNoDescriptorLeft(t *testing.T) {
+	for _, mask := range []string{"", "syscall", "dev,syscall"} {
+		t.Setenv(MaskEnv, mask)
+		var before unix.Rlimit
+		must(t, "get limit", unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+		must(t, "set limit", unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: before.Max}))
+		_, err := Open(0, 0)
+		must(t, "restore limit", unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
+		if !errors.Is(err, unix.EMFILE) || errors.Is(err, ErrPrivilege) || errors.Is(err, ErrUnsupported) {
+			t.Errorf("mask %q: open: %v, want EMFILE and neither ErrPrivilege nor ErrUnsupported", mask, err)
+		}
+	}
+}
+
 // A feature that the kernel lacks is an error when wanted, and left out when
 // optional. An unwanted feature is not switched on.
 func TestFeatures(t *testing.T) {
