@@ -40,6 +40,7 @@ import (
 //     program is killed. They never see zeros.
 type Mapping struct {
 	spec
+	folder   string               // of the store
 	editable bool                 // the bytes may be written
 	mem      []byte               // whole pages
 	first    atomic.Pointer[byte] // of mem, nil after Close

@@ -26,7 +26,7 @@ func (m *Mapping) build() error {
 		m.Limit = max(m.Limit, minFrames*m.FrameSize)
 	}
 	if m.hasSpill() {
-		fd, err := newSpill(filepath.Dir(m.Path), m.Len)
+		fd, err := newSpill(m.folder, m.Len)
 		if err != nil {
 			return err
 		}
@@ -60,6 +60,10 @@ func (m *Mapping) openSource() error {
 		return &os.PathError{Op: "open", Path: m.Path, Err: err}
 	}
 	m.fds[fdSource] = fd
+	m.folder = filepath.Dir(m.Path)
+	if path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil {
+		m.folder = filepath.Dir(path) // Links may lead there.
+	}
 	if m.Writable {
 		if err := lockStore(fd, m.Path); err != nil {
 			return err

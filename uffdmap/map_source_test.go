@@ -2,6 +2,7 @@ package uffdmap
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -142,4 +143,19 @@ func TestTruncatedWritable(t *testing.T) {
 	same(t, "mapping", m.Bytes(), data)
 	must(t, "close", m.Close())
 	same(t, "store", unpack(t, path), data)
+}
+
+// What a mapping spills lies beside the store, also where a link leads there.
+func TestSpillBesideStore(t *testing.T) {
+	path := pack(t, content(1<<20, 50), store.CreateOptions{})
+	link := filepath.Join(t.TempDir(), "link.lazy")
+	must(t, "link", os.Symlink(path, link))
+	m := mustMap(t, link, Options{Writable: true, MemoryLimit: 1})
+	spill, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", m.fds[fdSpill]))
+	must(t, "read link", err)
+	want, err := filepath.EvalSymlinks(filepath.Dir(path))
+	must(t, "resolve folder", err)
+	if got := filepath.Dir(spill); got != want {
+		t.Errorf("the spill file is in %s, want %s", got, want)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +48,7 @@ func (s *Snapshot) take() error {
 	if s.m.editable && !s.m.Tracked {
 		return fmt.Errorf("snapshot %s: NoTracking leaves writes unknown: %w", s.m.Path, unix.EINVAL)
 	}
-	image, err := newSpill(filepath.Dir(s.m.Path), s.m.Len)
+	image, err := newSpill(s.m.folder, s.m.Len)
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", s.m.Path, err)
 	}
