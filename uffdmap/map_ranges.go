@@ -47,12 +47,16 @@ func (m *Mapping) ranges(next func(off int64) (Range, bool)) iter.Seq[Range] {
 
 // nextResident is the next range that is in memory. The caller holds mu.
 func (m *Mapping) nextResident(off int64) (Range, bool) {
-	data, err := unix.Seek(m.memory, off, unix.SEEK_DATA)
-	if err != nil || data >= m.spec.Size {
-		return Range{}, false
+	for {
+		data, err := unix.Seek(m.memory, off, unix.SEEK_DATA)
+		if err != nil || data >= m.spec.Size {
+			return Range{}, false
+		}
+		hole, err := unix.Seek(m.memory, data, unix.SEEK_HOLE)
+		if err != nil || hole > data { // Otherwise it was evicted in between.
+			return Range{data, min(hole, m.spec.Size) - data}, err == nil
+		}
 	}
-	hole, err := unix.Seek(m.memory, data, unix.SEEK_HOLE)
-	return Range{data, min(hole, m.spec.Size) - data}, err == nil
 }
 
 // nextRun finds the next run of frames of a set, which is given from a word of its

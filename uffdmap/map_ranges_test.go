@@ -3,6 +3,8 @@ package uffdmap
 import (
 	"iter"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"lazyfs/store"
@@ -41,6 +43,28 @@ func TestMapRanges(t *testing.T) {
 			}
 		}
 	}
+}
+
+// No range of Resident is empty, while pages come and go.
+func TestMapResidentAmongEvictions(t *testing.T) {
+	const frame = 16 << 10
+	m := mustMap(t, pack(t, content(64*frame, 1), store.CreateOptions{FrameSize: frame}), Options{MemoryLimit: minFrames * frame})
+	var walked atomic.Bool
+	var touching sync.WaitGroup
+	touching.Go(func() {
+		for n := 0; !walked.Load(); n += 5 {
+			peek(m.Bytes(), n%64*frame)
+		}
+	})
+	for range 10_000 {
+		for r := range m.Resident() {
+			if r.Len <= 0 {
+				t.Errorf("range %v", r)
+			}
+		}
+	}
+	walked.Store(true)
+	touching.Wait()
 }
 
 // The body of a loop over ranges may call all methods of the mapping, Close too:
