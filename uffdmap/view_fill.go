@@ -327,5 +327,5 @@ func (v *Viewer) place(dst []byte, src uintptr, zero bool) error {
 
 // drop makes the pages of n frames from first on absent.
 func (v *Viewer) drop(first, n int64) error {
-	return unix.Madvise(v.bytesOf(first, n), unix.MADV_DONTNEED)
+	return v.mem.drop(v.bytesOf(first, n))
 }

@@ -56,6 +56,15 @@ func openMemory(b []byte, prot int) error {
 	return errors.Join(unix.Munlock(b), unix.Mprotect(b, prot))
 }
 
+// drop makes pages of m absent, also where the program has locked them since.
+func (m memory) drop(pages []byte) error {
+	err := unix.Madvise(pages, unix.MADV_DONTNEED)
+	if err == unix.EINVAL {
+		err = errors.Join(unix.Munlock(m.b), unix.Madvise(pages, unix.MADV_DONTNEED))
+	}
+	return err
+}
+
 func (m memory) unmap() {
 	if m.b != nil {
 		unix.MunmapPtr(unsafe.Pointer(&m.b[0]), uintptr(len(m.b)))

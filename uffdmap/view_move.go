@@ -80,9 +80,9 @@ func (p *hugePiece) move() bool {
 		if err == nil {
 			return true
 		}
-		unix.Madvise(dst, unix.MADV_DONTNEED) // A part may have been moved.
+		p.v.mem.drop(dst) // A part may have been moved.
 	}
-	unix.Madvise(p.buf.b, unix.MADV_DONTNEED) // Whoever gets it next finds zeros.
+	p.buf.drop(p.buf.b) // Whoever gets it next finds zeros.
 	return false
 }
 
