@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"testing"
 
@@ -124,6 +125,32 @@ func (m *droppedModel) sync() {
 		now[n] = m.may[n][0]
 	}
 	same(m.t, "stored", stored(m.t, m.path), slices.Concat(now...))
+}
+
+// Bytes of a released span whose frame was evicted trap for WriteAt as for whoever reads
+// them, and their frame is as it was.
+func TestWriteOfReleased(t *testing.T) {
+	const frame = 16 << 10
+	want := plainBytes(newRand(t), 2*frame)
+	v := openView(t, newStore(t, want, frame), Options{Writable: true, MemoryLimit: frame})
+	s, err := v.View(0, frame)
+	must(t, "view", err)
+	stale := s.Bytes()
+	s.Release()
+	write := func(off int64) (traps bool) {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer func() { traps = recover() != nil }()
+		_, err := v.WriteAt(stale[:100], off)
+		must(t, "write", err)
+		return false
+	}
+	if !write(frame) {
+		t.Error("bytes that were evicted are written")
+	}
+	s, err = v.View(0, frame)
+	must(t, "view again", err)
+	defer s.Release()
+	same(t, "view again", s.Bytes(), want[:frame])
 }
 
 // Memory that a program has made unusable, or put its own in the place of, is an

@@ -21,7 +21,7 @@ func (v *Viewer) copyHeld(dst, src []byte) (int, error) {
 			return min(len(dst), len(src)), nil
 		}
 		at := int64(trapped - v.mem.addr)
-		if trapped < v.mem.addr || at >= int64(len(v.mem.b)) {
+		if trapped < v.mem.addr || at >= int64(len(v.mem.b)) || !v.inMemory(v.frameOf(at)) {
 			return copy(dst, src), nil // A trap of the caller's, as if not caught.
 		}
 		restored, err := v.restore(v.frameOf(at))
@@ -34,6 +34,10 @@ func (v *Viewer) copyHeld(dst, src []byte) (int, error) {
 		last = trapped
 	}
 }
+
+// inMemory says whether frame n, which may be held by nobody, is in memory or on its
+// way into or out of it.
+func (v *Viewer) inMemory(n int64) bool { return v.frames[n].Load()&(frameResident|frameBusy) != 0 }
 
 // copyUntilTrap copies src to dst. Where that traps it stops and returns the
 // address, otherwise 0.
