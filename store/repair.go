@@ -191,7 +191,6 @@ func (r *salvage) guess() error {
 		}
 	}
 	r.known, r.sb.inline = false, nil
-	r.gen = maxGeneration
 	r.set, r.clear = map[int64]piece{}, spanSet{}
 	for _, p := range r.found.frames {
 		if p.gen > r.found.gen { // Written after the index.

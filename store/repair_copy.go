@@ -121,9 +121,10 @@ func (c *pieceCopier) copy(p piece) error {
 	return c.flushFull(n)
 }
 
-// doubt reports a frame that may be older than the newest commit.
+// doubt reports a frame that may not be of the newest commit: also one that was written
+// for that may have been written again, or become a hole, before it.
 func (c *pieceCopier) doubt(p piece) {
-	if r := c.r; p.scanned && !r.exact && p.gen < r.gen {
+	if r := c.r; p.scanned && !r.exact {
 		r.loseFrames(p.number, p.number+1, true, "index is lost: what a scan found may be older")
 	}
 }
