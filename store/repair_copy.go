@@ -102,8 +102,8 @@ func (c *pieceCopier) copy(p piece) error {
 	if err == nil {
 		plain, err = decodePiece(p, stored, c.plain)
 	}
-	if err == nil && plain > r.sb.frameSize() {
-		err = damagef("", p.off, "payload decodes to %d bytes, frames are %d", plain, r.sb.frameSize())
+	if frame := r.sb.frameSize(); err == nil && (plain > frame || p.payload > frame) {
+		err = damagef("", p.off, "payload of %d bytes decodes to %d, frames are %d", p.payload, plain, frame)
 	}
 	if err != nil {
 		r.loseFrames(n, n+1, false, fmt.Sprintf("frame at offset %#x: %s", p.off, causeOf(err)))

@@ -53,3 +53,26 @@ func TestRepairCancelledScan(t *testing.T) {
 		t.Errorf("%v after %d headers, want %v after 3", err, calls, context.Canceled)
 	}
 }
+
+// A frame whose payload is longer than any writer's is lost when only a scan finds it,
+// and takes none of its neighbours along.
+func TestRepairLongPayload(t *testing.T) {
+	want := text(3*MinFrameSize, "good ")
+	f := newForge()
+	var entries []entry
+	for n := range int64(3) {
+		entries = append(entries, f.frame(kindLZ4, n, want[n*MinFrameSize:][:MinFrameSize]))
+	}
+	long := bytes.Repeat(encoded(kindGzip, nil), 300)
+	long = append(long, encoded(kindGzip, text(MinFrameSize, "long "))...)
+	f.sb.gen++
+	f.put(kindGzip, 1, long, MinFrameSize)
+	image := f.leaf(entries...).image()
+	clear(image[:dataStart])
+	clear(image[f.sb.root.off():][:frameHeadLen])
+	clear(want[MinFrameSize : 2*MinFrameSize])
+	got, _, losses, err := repaired(t, image)
+	if err != nil || !bytes.Equal(got, want) || !reported(losses, Range{MinFrameSize, MinFrameSize}) {
+		t.Errorf("repair: %d bytes, %v, losses %+v, want all but frame 1", len(got), err, losses)
+	}
+}
