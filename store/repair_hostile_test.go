@@ -3,7 +3,10 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"math/rand/v2"
+	"runtime"
 	"testing"
 )
 
@@ -74,5 +77,40 @@ func TestRepairLongPayload(t *testing.T) {
 	got, _, losses, err := repaired(t, image)
 	if err != nil || !bytes.Equal(got, want) || !reported(losses, Range{MinFrameSize, MinFrameSize}) {
 		t.Errorf("repair: %d bytes, %v, losses %+v, want all but frame 1", len(got), err, losses)
+	}
+}
+
+// What a scan keeps of headers that prove false is bounded by a small part of the file's
+// size, with superblocks and without; frames are found all the same.
+func TestRepairHostileMemory(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	f := newForge()
+	var entries []entry
+	for n := range int64(3) {
+		entries = append(entries, f.frame(kindRaw, n, noise(MinFrameSize, byte(n))))
+	}
+	for range 2 << 20 { // Each header lies in the payload of those before.
+		f.b = binary.LittleEndian.AppendUint64(f.b, frameMagic|uint64(1+r.IntN(4))<<32|uint64(r.IntN(64))<<40)
+	}
+	image := f.leaf(append(entries, f.frame(kindRaw, 3, noise(MinFrameSize, 4)))...).image()
+	clear(image[f.sb.root.off():][:frameHeadLen])
+	for _, lost := range []string{"index", "superblocks and index"} {
+		if lost != "index" {
+			clear(image[:dataStart])
+		}
+		r := &salvage{ctx: context.Background(), d: bytesDisk{r: bytes.NewReader(image)}, fileSize: int64(len(image))}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		must(t, r.findState())
+		must(t, r.scan())
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 2*uint64(len(image)) { // Garbage included.
+			t.Errorf("without %s: a scan of %d bytes allocates %d", lost, len(image), took)
+		}
+		for n := range int64(4) {
+			if p := r.found.frames[min(r.found.frame(n), len(r.found.frames)-1)]; p.number != n || p.bad {
+				t.Errorf("without %s: frame %d is not found", lost, n)
+			}
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"maps"
 	"slices"
 )
 
@@ -35,6 +36,33 @@ type found struct {
 	frames []piece // by number
 	nodes  []piece // by level and number
 	gen    uint64  // of the newest node that is whole
+	bad    int64   // pieces of which only the header is whole, older ones too
+}
+
+// Bounds of the headers that prove false and are remembered, since each may be of a frame
+// that was damaged: so many, and one for so many bytes of the file. One that is made of
+// headers would take many times its size of memory.
+const (
+	falseKept      = 1 << 14
+	falseKeptShare = 1 << 10
+)
+
+// add adds what the scan has found, unless that is one false header too many.
+func (f *found) add(p piece) {
+	if p.bad {
+		if f.bad >= falseKept+p.off/falseKeptShare {
+			return
+		}
+		f.bad++
+	}
+	if p.kind < kindNode {
+		f.frames = append(f.frames, p)
+		return
+	}
+	f.nodes = append(f.nodes, p)
+	if !p.bad {
+		f.gen = max(f.gen, p.gen)
+	}
 }
 
 // frame returns the position of the first frame from number n on.
@@ -87,14 +115,7 @@ func (r *salvage) scan() error {
 	err := r.headers(func(h frameHead, off int64, b []byte) bool {
 		p := piece{number: h.frame, off: off, gen: h.gen, sum: h.sum, payload: h.payload, kind: h.kind, scanned: true}
 		p.bad = frameSum(b, r.idSum) != h.sum
-		if h.kind < kindNode {
-			r.found.frames = append(r.found.frames, p)
-			return !p.bad
-		}
-		r.found.nodes = append(r.found.nodes, p)
-		if !p.bad {
-			r.found.gen = max(r.found.gen, p.gen)
-		}
+		r.found.add(p)
 		return !p.bad
 	})
 	limit := uint64(maxGeneration)
@@ -200,6 +221,11 @@ func (r *salvage) findID() error {
 		id := seedOf(seedOf(h.sum, b[frameHeadLen:]), b[:20])
 		v := votes[id]
 		votes[id] = vote{v.pieces + 1, v.bytes + len(b)}
+		if len(votes) > falseKept { // Each false header has an id of its own, most often.
+			for few := 1; len(votes) > falseKept/2; few *= 2 {
+				maps.DeleteFunc(votes, func(_ uint32, v vote) bool { return v.pieces <= few })
+			}
+		}
 		return false
 	})
 	best := 0
