@@ -2,7 +2,11 @@ package store
 
 import (
 	"bytes"
+	"context"
+	"os"
 	"testing"
+
+	"lazyfs/codec"
 )
 
 // What a commit wrote twice, or made a hole again, lies in the file as of that commit
@@ -52,4 +56,27 @@ func reported(losses []Loss, r Range) bool {
 		}
 	}
 	return false
+}
+
+// Frames of a store within a damaged frame take the place of none of the store around it,
+// and tell nothing of its size.
+func TestRepairNestedDamage(t *testing.T) {
+	inner := breakable(t, "punched").image
+	f := tempFile(t)
+	_, err := Pack(context.Background(), f, bytes.NewReader(inner), PackOptions{CreateOptions: CreateOptions{Codec: codec.Raw}})
+	must(t, err)
+	whole, err := os.ReadFile(f.Name())
+	must(t, err)
+	clear(whole[:dataStart])
+	for n := int64(2); n < int64(len(inner))/DefaultFrameSize; n += 20 {
+		image, lost := bytes.Clone(whole), Range{n * DefaultFrameSize, DefaultFrameSize}
+		image[bytes.Index(image, inner[lost.Off:][:lost.Len])] ^= 1
+		got, _, losses, err := repaired(t, image)
+		must(t, err)
+		want := bytes.Clone(inner)
+		clear(want[lost.Off:][:lost.Len])
+		if !bytes.Equal(got[:len(want)], want) || len(got) > len(want)+DefaultFrameSize || len(losses) != 2 || losses[1].Plain != lost {
+			t.Errorf("repair: %d bytes, want %d, and a loss of %v: %+v", len(got), len(want), lost, losses)
+		}
+	}
 }

@@ -37,6 +37,7 @@ type found struct {
 	nodes  []piece // by level and number
 	gen    uint64  // of the newest node that is whole
 	bad    int64   // pieces of which only the header is whole, older ones too
+	badEnd int64   // of the last of these in the file
 }
 
 // Bounds of the headers that prove false and are remembered, since each may be of a frame
@@ -47,13 +48,15 @@ const (
 	falseKeptShare = 1 << 10
 )
 
-// add adds what the scan has found, unless that is one false header too many.
+// add adds what the scan has found, unless that is one false header too many, or a part
+// of a damaged frame, whose bytes may be those of another store.
 func (f *found) add(p piece) {
 	if p.bad {
-		if f.bad >= falseKept+p.off/falseKeptShare {
+		if p.off < f.badEnd || f.bad >= falseKept+p.off/falseKeptShare {
 			return
 		}
 		f.bad++
+		f.badEnd = p.off + frameHeadLen + int64(p.payload)
 	}
 	if p.kind < kindNode {
 		f.frames = append(f.frames, p)
