@@ -19,6 +19,9 @@ const (
 	maxReserve = 16 << 20
 )
 
+// errFileFull says that a store's file is as long as one can be: a full disk, as it were.
+var errFileFull = fmt.Errorf("file would be longer than %#x bytes: %w", int64(maxFileSize), unix.ENOSPC)
+
 // nodeRoom is what a changed node of the index takes at most.
 const nodeRoom = (frameHeadLen + fanout*entryLen + unit - 1) &^ (unit - 1)
 
@@ -105,6 +108,9 @@ func (s *Store) ensure(need int64) error {
 // reserveEnd reserves what is not yet reserved of n bytes from end on. It asks for
 // nothing twice: tmpfs gives all of a range up that it can't reserve to the last byte.
 func (s *Store) reserveEnd(end, n int64) error {
+	if end > maxFileSize-n {
+		return errFileFull
+	}
 	s.surplus = true // A part may be taken though it fails.
 	for {
 		part, punched := s.blocks.punched.first(span{end, min(end+n, s.reserved)})

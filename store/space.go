@@ -61,7 +61,11 @@ func (s *Store) loadSpace() error {
 	if !s.logReserved {
 		s.blocks.lost(extent{s.logNext, logBlockLen}) // It was free when that writer closed.
 	}
-	return s.sparePinned()
+	if err := s.sparePinned(); err != nil {
+		s.space = nil // Readers are not safe from it.
+		return err
+	}
+	return nil
 }
 
 // sparePinned keeps the free space out of use as long as a reader may see an
@@ -82,7 +86,8 @@ func (s *Store) sparePinned() error {
 		held = append(held, e)
 		return true
 	})
-	if end := s.space.end(); size > end {
+	// No generation has anything behind the longest file.
+	if end, size := s.space.end(), min(size, maxFileSize); size > end {
 		held = append(held, extent{end, roundUp(size-end, unit)})
 	}
 	for _, e := range held {

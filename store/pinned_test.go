@@ -1,0 +1,49 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"testing"
+)
+
+// Where the file is longer than a store can be a writer has no room beside the reader of
+// an older generation, whose bytes may lie anywhere in it. What it says is that, and
+// afterwards it has.
+func TestPinnedInLongFile(t *testing.T) {
+	file := memoryFile(t, nil)
+	defer file.Close()
+	f, err := os.OpenFile(file.Name(), os.O_RDWR, 0)
+	must(t, err)
+	s, err := CreateFile(f, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	old, new := noise(64*MinFrameSize, 1), noise(64*MinFrameSize, 2)
+	mustWrite(t, s, old, 0)
+	must(t, s.Close())
+	reader, err := Open(file.Name(), Options{})
+	must(t, err)
+	write := func() error {
+		s, err := Open(file.Name(), Options{Writable: true})
+		must(t, err)
+		_, err = s.WriteAt(new, 0)
+		_, again := s.WriteAt(new, 0)
+		must(t, s.Close())
+		return errors.Join(err, again)
+	}
+	must(t, write())
+	must(t, file.Truncate(2*maxFileSize))
+	if err := write(); !isNoSpace(err) || !errors.Is(err, errFileFull) {
+		t.Errorf("write beside a reader to a file of %#x bytes: %v, want %v", 2*int64(maxFileSize), err, errFileFull)
+	}
+	if got, err := readAll(reader); err != nil || !bytes.Equal(got, old) {
+		t.Errorf("what the reader sees changes: %v", err)
+	}
+	must(t, reader.Close())
+	must(t, write())
+	reader, err = Open(file.Name(), Options{})
+	must(t, err)
+	defer reader.Close()
+	if got, err := readAll(reader); err != nil || !bytes.Equal(got, new) {
+		t.Errorf("what is written later is not there: %v", err)
+	}
+}
