@@ -51,17 +51,14 @@ func (h *holeReader) next(b []byte) (off int64, n int, err error) {
 	}
 	got, err := h.f.ReadAt(b[:n], h.pos)
 	off, h.pos = h.pos, h.pos+int64(got)
-	switch {
-	case err == io.EOF && h.pos < h.size:
-		return off, got, io.ErrUnexpectedEOF // The file shrank.
-	case err == nil && h.pos >= h.size:
+	if err == io.EOF || err == nil && h.pos >= h.size {
 		err = h.ended()
 	}
 	return off, got, err
 }
 
 // ended is io.EOF, unless the file shrank to less than was taken for its size: behind
-// a hole no read tells.
+// a hole no read tells. Some files of the kernel say that they are longer than they are.
 func (h *holeReader) ended() error {
 	fi, err := h.f.Stat()
 	switch {

@@ -79,6 +79,24 @@ func TestPackKernelFile(t *testing.T) {
 	verifyStore(t, dst.Name(), want)
 }
 
+// A file of the kernel that says it is a page and holds less is packed with what it holds.
+func TestPackShorterThanItSays(t *testing.T) {
+	src, err := os.Open("/sys/kernel/fscaps")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer src.Close()
+	want, err := os.ReadFile(src.Name())
+	must(t, err)
+	if fi, err := src.Stat(); err != nil || fi.Size() <= int64(len(want)) {
+		t.Skipf("%s says it is no longer than it is: %v", src.Name(), err)
+	}
+	dst := tempFile(t)
+	_, err = Pack(context.Background(), dst, src, PackOptions{})
+	must(t, err)
+	verifyStore(t, dst.Name(), want)
+}
+
 // A file above the largest size of a store is refused, one of that size is packed.
 func TestPackHugeFile(t *testing.T) {
 	for _, size := range []int64{MaxSize, MaxSize + 1, 2 * MaxSize, math.MaxInt64} {
