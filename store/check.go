@@ -15,11 +15,13 @@ const checkBatch = 256
 // Check reads everything that the store's generation names and verifies it:
 // superblocks, index, checksums and headers of frames, that each decodes to what
 // it should, that no two share bytes, and that the sums are right. It calls
-// report for each damage, in the order of plain offsets, from one goroutine.
-// progress, when not nil, is called now and then with the plain bytes passed and
-// the size. The error says why Check could not go on; damage is none.
+// report for each damage, in the order of plain offsets, and progress, when not
+// nil, now and then with the plain bytes passed and the size: both from one
+// goroutine, and they may use s. The error says why Check could not go on; damage
+// is none.
 func (s *Store) Check(ctx context.Context, report func(*DamageError), progress func(done, total int64)) error {
-	c := &checker{s: s, report: report}
+	c := &checker{s: s}
+	defer func() { c.tell(report) }()
 	if err := c.superblocks(); err != nil {
 		return err
 	}
@@ -32,6 +34,7 @@ func (s *Store) Check(ctx context.Context, report func(*DamageError), progress f
 		if next, err = c.frames(next, end); err != nil {
 			return err
 		}
+		c.tell(report)
 		if progress != nil {
 			progress(min(next<<s.shift, s.Size()), s.Size())
 		}
@@ -41,11 +44,19 @@ func (s *Store) Check(ctx context.Context, report func(*DamageError), progress f
 
 type checker struct {
 	s      *Store
-	report func(*DamageError)
 	found  bool
+	untold []*DamageError
 }
 
-// damage reports err if it is damage, and returns it otherwise.
+// tell reports what was found since it was called last.
+func (c *checker) tell(report func(*DamageError)) {
+	for _, d := range c.untold {
+		report(d)
+	}
+	c.untold = nil
+}
+
+// damage notes err if it is damage, and returns it otherwise.
 func (c *checker) damage(err error) error {
 	var d *DamageError
 	if err == nil || !errors.As(err, &d) {
@@ -55,7 +66,7 @@ func (c *checker) damage(err error) error {
 		d.Path = c.s.Path()
 	}
 	c.found = true
-	c.report(d)
+	c.untold = append(c.untold, d)
 	return nil
 }
 
@@ -123,7 +134,7 @@ func (c *checker) frames(next, end int64) (int64, error) {
 	return numbers[len(numbers)-1] + 1, nil
 }
 
-// verify decodes frames in parallel and reports the damaged ones in order.
+// verify decodes frames in parallel and notes the damaged ones in order.
 func (c *checker) verify(numbers []int64, entries []entry) error {
 	s := c.s
 	errs := make([]error, len(numbers))

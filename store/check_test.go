@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"strings"
 	"testing"
 )
@@ -55,5 +56,29 @@ func TestCheckEnd(t *testing.T) {
 		if found := checked(t, s); (len(found) > 0) != c.want || c.want && !strings.Contains(found[0].Detail, "lies behind it") {
 			t.Errorf("%s: check finds %v", c.name, found)
 		}
+	}
+}
+
+// Who is told of a damage may use the store, and change it, before Check goes on.
+func TestCheckReportUsesStore(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	mustWrite(t, s, noise(3*MinFrameSize, 1), 0)
+	must(t, s.Sync())
+	e, err := s.idx.lookup(1)
+	must(t, err)
+	d.now[e.off()+frameHeadLen] ^= 1
+	reports := 0
+	must(t, s.Check(context.Background(), func(d *DamageError) {
+		reports++
+		if !s.mu.TryLock() {
+			t.Fatal("the store is locked while a damage is reported")
+		}
+		s.mu.Unlock()
+		must(t, s.Punch(d.Plain.Off, d.Plain.Len))
+	}, nil))
+	if found := checked(t, s); reports != 1 || len(found) > 0 {
+		t.Errorf("%d damages are reported, and %v when what is damaged is a hole", reports, found)
 	}
 }
