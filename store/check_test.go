@@ -82,3 +82,37 @@ func TestCheckReportUsesStore(t *testing.T) {
 		t.Errorf("%d damages are reported, and %v when what is damaged is a hole", reports, found)
 	}
 }
+
+// The plain bytes that a damage is said to concern are bytes of the store, or none.
+func TestDamageBehindTheEnd(t *testing.T) {
+	for _, far := range []int64{1 << 20, 1 << 43, 1 << 44, 1<<44 + 1<<30} {
+		f := newForge()
+		f.sb.frameShift = 20
+		near := f.node(0, 0, f.frame(kindLZ4, 0, text(MaxFrameSize, "near ")))
+		ghost := f.node(0, far, f.frame(kindLZ4, far, text(MaxFrameSize, "far ")))
+		f.b[ghost.off()+frameHeadLen] ^= 1
+		for level := 1; level < maxDepth; level++ {
+			slot := far >> (level * fanoutBits) & (fanout - 1)
+			first := far &^ (1<<((level+1)*fanoutBits) - 1)
+			entries := make([]entry, slot+1)
+			entries[slot] = ghost
+			if first == 0 && slot > 0 {
+				entries[0] = near
+			}
+			if ghost = f.node(level, first, entries...); first > 0 {
+				near = f.node(level, 0, near)
+			}
+		}
+		s, err := openImage(f.root(maxDepth-1, ghost, MaxFrameSize+1).image())
+		must(t, err)
+		found := checked(t, s)
+		if len(found) == 0 {
+			t.Errorf("frame %#x: nothing is found", far)
+		}
+		for _, d := range found {
+			if d.Plain.Off < 0 || d.Plain.Len < 0 || d.Plain.Off+d.Plain.Len > s.Size() {
+				t.Errorf("frame %#x: %v concerns %+v, the store has %d bytes", far, d, d.Plain, s.Size())
+			}
+		}
+	}
+}

@@ -57,3 +57,23 @@ func withPath(err error, path string) error {
 	}
 	return err
 }
+
+// blame adds to a damage the store's path and the plain bytes of frame n.
+func (s *Store) blame(err error, n int64) error {
+	var d *DamageError
+	if errors.As(err, &d) {
+		d.Path = s.Path()
+		if d.Plain == (Range{}) {
+			d.Plain = plainRange(span{n, n + 1}, s.shift)
+		}
+		d.Plain.Off = min(d.Plain.Off, s.size)
+		d.Plain.Len = min(d.Plain.Len, s.size-d.Plain.Off)
+	}
+	return err
+}
+
+// plainRange are the plain bytes of frames of 1<<shift bytes, as far as any store has them.
+func plainRange(frames span, shift uint8) Range {
+	from, to := min(frames.from, MaxSize>>shift), min(frames.to, MaxSize>>shift)
+	return Range{from << shift, (to - from) << shift}
+}

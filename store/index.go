@@ -127,7 +127,7 @@ func (x *index) kid(n *node, i int) (*node, error) {
 	kid, err := x.load(e, n.level-1, first)
 	var damage *DamageError
 	if errors.As(err, &damage) {
-		damage.Plain = Range{first << x.shift, n.span() << x.shift}
+		damage.Plain = plainRange(span{first, first + n.span()}, x.shift)
 	}
 	if err != nil {
 		return nil, err

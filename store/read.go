@@ -285,19 +285,6 @@ func readError(err error, part string, off int64) error {
 	return fmt.Errorf("read %s at offset %#x: %w", part, off, err)
 }
 
-// blame adds to a damage the store's path and the plain bytes of frame n.
-func (s *Store) blame(err error, n int64) error {
-	var d *DamageError
-	if errors.As(err, &d) {
-		d.Path = s.Path()
-		if d.Plain.Len == 0 {
-			d.Plain = Range{n << s.shift, int64(s.frameSize)}
-		}
-		d.Plain.Len = min(d.Plain.Len, s.size-d.Plain.Off)
-	}
-	return err
-}
-
 func (s *Store) key(n int64, e entry) cacheKey {
 	return cacheKey{store: s.number, frame: n, place: e.place, sum: e.sum()}
 }
