@@ -29,6 +29,9 @@ func (s *Store) checkpoint(wait bool, size int64) error {
 func (s *Store) writeIndex(size int64) (*superblock, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.gen == maxGeneration {
+		return nil, false, errLastGeneration
+	}
 	if err := s.loadSpace(); err != nil {
 		return nil, false, err
 	}

@@ -106,12 +106,14 @@ func (s *Store) freeze() (frozenState, error) {
 	return state, nil
 }
 
-// logIsFull reports whether the commit at hand would make the log too long.
+// logIsFull reports whether the commit at hand would make the log too long, or could be
+// followed by no checkpoint, since it makes the last generation.
 func (s *Store) logIsFull() bool {
 	s.mu.RLock() // Writers note leaves meanwhile.
 	defer s.mu.RUnlock()
 	ops := len(s.changed) + len(s.cleared)
-	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks || len(s.changing.leaves) > maxLogLeaves
+	return len(s.logBlocks)+ops/opsPerBlock+1 > maxLogBlocks || len(s.changing.leaves) > maxLogLeaves ||
+		s.gen+1 >= maxGeneration
 }
 
 // appendLog writes the changes as a commit record.
@@ -188,6 +190,9 @@ func (s *Store) committed() {
 // logRecord makes the log blocks of the changes, and finds a place for each. The
 // caller holds mu.
 func (s *Store) logRecord(size int64) ([]logBlock, []int64, error) {
+	if s.gen == maxGeneration {
+		return nil, nil, errLastGeneration
+	}
 	ops, err := s.logOps()
 	if err != nil {
 		return nil, nil, err

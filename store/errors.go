@@ -22,6 +22,9 @@ var (
 	ErrTooLarge = errors.New("store would be larger than 1 EiB")
 )
 
+// errLastGeneration says that no commit of a store can be numbered any more (FORMAT §7).
+var errLastGeneration = errors.New("store has no generation left")
+
 // A Range is Len bytes of plain data from Off.
 type Range struct{ Off, Len int64 }
 
