@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"io"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -24,15 +25,28 @@ in the words of store/FORMAT.md.`,
 	},
 }
 
-func dump(_ context.Context, args []string) error {
+func dump(ctx context.Context, args []string) error {
 	s, err := store.Open(args[0], store.Options{})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	w := bufio.NewWriterSize(os.Stdout, 64<<10)
+	w := bufio.NewWriterSize(endingWriter{ctx, os.Stdout}, 64<<10)
 	if err := s.Dump(w); err != nil {
 		return err
 	}
 	return w.Flush()
+}
+
+// An endingWriter fails when its context is done.
+type endingWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (e endingWriter) Write(p []byte) (int, error) {
+	if e.ctx.Err() != nil {
+		return 0, context.Cause(e.ctx)
+	}
+	return e.w.Write(p)
 }
