@@ -1,0 +1,146 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// SetAttr is chmod(2), chown(2), truncate(2) and utimensat(2), in one request.
+func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	n := m.nodes.get(in.NodeId)
+	switch {
+	case n == nil:
+		return fuse.Status(unix.ESTALE)
+	case !m.opt.Writable:
+		return fuse.EROFS
+	case m.isSingleRoot(n):
+		return fuse.EPERM
+	}
+	if size, ok := in.GetSize(); ok {
+		if err := m.truncate(n, int64(size), in.Valid&fuse.FATTR_KILL_SUIDGID != 0); err != nil {
+			return status(err)
+		}
+	}
+	if in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID|fuse.FATTR_MODE|fuse.FATTR_ATIME|fuse.FATTR_MTIME) != 0 {
+		altered, err := m.setInode(n, &in.SetAttrInCommon)
+		if err != nil {
+			return status(err)
+		}
+		if altered {
+			n.setAltered()
+		}
+	}
+	out.SetTimeout(valid)
+	return status(m.attr(n, &out.Attr))
+}
+
+// setInode changes what the backing inode keeps: owner, mode, times, in that order,
+// because a change of the owner may clear bits of the mode. It returns false if the
+// kernel only told the times of a change of the content.
+func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) (altered bool, err error) {
+	u, err := m.useInode(n)
+	if err != nil {
+		return false, err
+	}
+	defer m.done(u)
+	uid, gid := -1, -1
+	if id, ok := in.GetUID(); ok {
+		uid = int(id)
+	}
+	if id, ok := in.GetGID(); ok {
+		gid = int(id)
+	}
+	if uid != -1 || gid != -1 {
+		set := func() error { return unix.Fchownat(u.fd, "", uid, gid, unix.AT_EMPTY_PATH) }
+		if err := u.file.setBits(0, set); err != nil {
+			return false, err
+		}
+		altered = true
+	}
+	if mode, ok := in.GetMode(); ok {
+		if n.mode == unix.S_IFLNK {
+			return false, unix.EOPNOTSUPP
+		}
+		set := func() error { return unix.Chmod(procPath(u.fd), mode) }
+		if err := u.file.setBits(mode, set); err != nil {
+			return false, err
+		}
+		altered = true
+	}
+	switch {
+	case in.Valid&(fuse.FATTR_ATIME|fuse.FATTR_MTIME) == 0:
+	case !altered && n.mode == unix.S_IFREG && onlyTells(u, in):
+		return false, nil
+	default:
+		err = setTimes(n, u, in)
+	}
+	if err == nil && u.file != nil {
+		u.file.touched()
+	}
+	return true, err
+}
+
+// onlyTells tells whether in has but the mtime of u, a regular file, as it is already,
+// or as the kernel tells it after a change of the content.
+func onlyTells(u inUse, in *fuse.SetAttrInCommon) bool {
+	if in.Valid&fuse.FATTR_ATIME != 0 || in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+		return false
+	}
+	mtime := givenTime(false, in.Mtime, in.Mtimensec)
+	if u.file.takeTimes(mtime, givenTime(false, in.Ctime, in.Ctimensec)) {
+		return true
+	}
+	var st unix.Stat_t
+	return !u.file.isWritable() && unix.Fstat(u.fd, &st) == nil && st.Mtim == mtime
+}
+
+// setTimes changes the times of u, the inode of n.
+func setTimes(n *node, u inUse, in *fuse.SetAttrInCommon) error {
+	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
+	ts := []unix.Timespec{omit, omit}
+	if in.Valid&fuse.FATTR_ATIME != 0 {
+		ts[0] = givenTime(in.Valid&fuse.FATTR_ATIME_NOW != 0, in.Atime, in.Atimensec)
+	}
+	if in.Valid&fuse.FATTR_MTIME != 0 {
+		ts[1] = givenTime(in.Valid&fuse.FATTR_MTIME_NOW != 0, in.Mtime, in.Mtimensec)
+	}
+	set := func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), ts, 0) }
+	if u.file == nil || ts[1] == omit {
+		return set()
+	}
+	err := u.file.setMtime(ts[1], set)
+	if err == nil {
+		n.tellMtime(ts[1])
+	}
+	return err
+}
+
+func givenTime(now bool, sec uint64, nsec uint32) unix.Timespec {
+	if now {
+		return fileNow()
+	}
+	return unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
+}
+
+// truncate sets the size of n. unprivileged tells that the caller's change of the
+// content takes away the set-user-ID bit.
+func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
+	f, err := m.openFile(n, true)
+	if err != nil {
+		return err
+	}
+	defer m.files.release(f)
+	if unprivileged {
+		if err := f.dropPrivileges(); err != nil {
+			return err
+		}
+	}
+	if !n.store {
+		return unix.Truncate(procPath(f.path), size)
+	}
+	return f.shrink(func(s *store.Store, grain int64) error {
+		return s.Truncate(min((size+grain-1)/grain*grain, max(size, s.Size())))
+	})
+}
