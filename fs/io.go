@@ -178,40 +178,43 @@ func (m *mount) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) f
 	if h == nil {
 		return fuse.EBADF
 	}
-	off := int64(in.Offset)
-	if h.fd >= 0 {
-		at, err := unix.Seek(h.fd, off, int(in.Whence))
-		out.Offset = uint64(max(at, 0))
-		return status(err)
-	}
-	at, err := m.seek(h, off, in.Whence)
+	at, err := m.seek(h, int64(in.Offset), in.Whence)
 	out.Offset = uint64(max(at, 0))
 	return status(err)
 }
 
-// seek is file.seek, but a hole may be one because what was written is still in the
-// kernel's pages: the kernel has to hand it over before the answer.
+// seek is handle.seek, but a hole, or the end, may be one because what was written is
+// still in the kernel's pages: the kernel has to hand it over before the answer.
 func (m *mount) seek(h *handle, off int64, whence uint32) (at int64, err error) {
 	for flushed := int64(-1); ; {
-		at, err = h.file.seek(off, whence)
+		at, err = h.seek(off, whence)
 		hole := off
 		switch {
 		case whence == unix.SEEK_HOLE && err == nil:
 			hole = at
-		case whence == unix.SEEK_DATA && (err == unix.ENXIO || err == nil && at > off):
+		case err == unix.ENXIO:
+		case whence == unix.SEEK_DATA && err == nil && at > off:
 		default:
 			return at, err
 		}
-		if hole == flushed || !h.file.isWritable() {
+		if hole == flushed || !m.opt.Writable || h.node.store && !h.file.isWritable() {
 			return at, err
 		}
-		end, err := h.file.seek(hole, unix.SEEK_DATA)
+		end, err := h.seek(hole, unix.SEEK_DATA)
 		if err != nil {
 			end = hole // Zero bytes stand for all up to the end of the file.
 		}
 		m.server.InodeNotify(h.node.id, hole, end-hole)
 		flushed = hole
 	}
+}
+
+// seek tells where data or a hole is in what the kernel has handed over.
+func (h *handle) seek(off int64, whence uint32) (int64, error) {
+	if h.fd >= 0 {
+		return unix.Seek(h.fd, off, int(whence))
+	}
+	return h.file.seek(off, whence)
 }
 
 // seek is lseek(2) with SEEK_DATA or SEEK_HOLE in the store.

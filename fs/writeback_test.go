@@ -254,3 +254,49 @@ func TestWriteUnreadablePlain(t *testing.T) {
 	d.terminate()
 	same(t, filepath.Join(back, "drop"), []byte("one\ntwo\nthree\n"))
 }
+
+// What was written is data for SEEK_DATA and SEEK_HOLE although the kernel has not
+// handed it over, so that who copies a sparse file beside a writer copies it.
+func TestSeekWritten(t *testing.T) {
+	const mib = 1 << 20
+	back := t.TempDir()
+	write(t, filepath.Join(back, "plain"), nil)
+	d := mountRW(t, back)
+	for _, name := range []string{"plain", "store"} {
+		f, err := os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		reader, err := os.Open(d.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+		seek := func(off int64, whence int, want int64) {
+			t.Helper()
+			if at, err := unix.Seek(int(reader.Fd()), off, whence); err != nil || at != want {
+				t.Errorf("%s: whence %d from %d finds %d, %v; want %d", name, whence, off, at, err, want)
+			}
+		}
+		put := func(off int64, content []byte) {
+			t.Helper()
+			if _, err := f.WriteAt(content, off); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(0, []byte("12345678"))
+		seek(0, unix.SEEK_HOLE, 8)
+		put(8, []byte("12345678"))
+		seek(15, unix.SEEK_DATA, 15)
+		put(8*mib, text(1, mib))
+		seek(mib, unix.SEEK_DATA, 8*mib)
+		put(4*mib, text(2, mib))
+		seek(mib, unix.SEEK_DATA, 4*mib)
+		put(9*mib, text(3, mib))
+		seek(8*mib, unix.SEEK_HOLE, 10*mib)
+		if _, err := unix.Seek(int(reader.Fd()), 10*mib, unix.SEEK_HOLE); err != unix.ENXIO {
+			t.Errorf("%s: SEEK_HOLE at the end: %v, want %v", name, err, unix.ENXIO)
+		}
+	}
+}
