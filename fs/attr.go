@@ -43,6 +43,10 @@ func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
 		// A store that is open for writing has room reserved behind its end.
 		st.Blocks = min(st.Blocks, (st.Size+4095)/4096*8)
 		st.Size, st.Blksize = size, storeBlock
+	} else if st.Blocks == 0 && n.mode == unix.S_IFREG && m.opt.Writable {
+		// The kernel may have all of the content, now or while it believes this, and
+		// tar(1) reads nothing of a file without blocks.
+		st.Blocks = 1
 	}
 	if m.single != "" && n == m.root {
 		st.Mode, st.Nlink = unix.S_IFDIR|0o555, 2

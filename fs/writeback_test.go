@@ -300,3 +300,23 @@ func TestSeekWritten(t *testing.T) {
 		}
 	}
 }
+
+// A plain file of which the kernel has handed over nothing does not look like one hole:
+// tar(1) would archive it as that.
+func TestWrittenPlainHasBlocks(t *testing.T) {
+	back := t.TempDir()
+	write(t, filepath.Join(back, "f"), nil)
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("f"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 10_000)); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != 10_000 || st.Blocks == 0 {
+		t.Errorf("the file has %d bytes in %d blocks, %v; want 10000 and some", st.Size, st.Blocks, err)
+	}
+}
