@@ -53,6 +53,9 @@ func (m *mount) write(h *handle, in *fuse.WriteIn, data []byte) (uint32, error) 
 	}
 	if h.fd >= 0 {
 		n, err := unix.Pwrite(h.fd, data, int64(in.Offset))
+		if n > 0 {
+			h.node.tellEnd(int64(in.Offset) + int64(n))
+		}
 		return uint32(max(n, 0)), err
 	}
 	err := h.file.change(func(s *store.Store) error {
@@ -125,7 +128,11 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	}
 	off, n, keepSize := int64(in.Offset), int64(in.Length), in.Mode&unix.FALLOC_FL_KEEP_SIZE != 0
 	if h.fd >= 0 {
-		return status(unix.Fallocate(h.fd, in.Mode, off, n))
+		err := unix.Fallocate(h.fd, in.Mode, off, n)
+		if err == nil && !keepSize {
+			h.node.tellEnd(off + n)
+		}
+		return status(err)
 	}
 	if in.Mode&unix.FALLOC_FL_PUNCH_HOLE == 0 {
 		if err := h.file.roomFor(n); err != nil {

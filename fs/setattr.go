@@ -71,7 +71,7 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) (altered bool, err e
 	}
 	switch {
 	case in.Valid&(fuse.FATTR_ATIME|fuse.FATTR_MTIME) == 0:
-	case !altered && n.mode == unix.S_IFREG && onlyTells(u, in):
+	case !altered && n.mode == unix.S_IFREG && onlyTells(n, u, in):
 		return false, nil
 	default:
 		err = setTimes(n, u, in)
@@ -82,9 +82,9 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) (altered bool, err e
 	return true, err
 }
 
-// onlyTells tells whether in has but the mtime of u, a regular file, as it is already,
-// or as the kernel tells it after a change of the content.
-func onlyTells(u inUse, in *fuse.SetAttrInCommon) bool {
+// onlyTells tells whether in has but the mtime of u, the regular file n, as it is
+// already, or as the kernel tells it after a change of the content.
+func onlyTells(n *node, u inUse, in *fuse.SetAttrInCommon) bool {
 	if in.Valid&fuse.FATTR_ATIME != 0 || in.Valid&fuse.FATTR_MTIME_NOW != 0 {
 		return false
 	}
@@ -93,7 +93,11 @@ func onlyTells(u inUse, in *fuse.SetAttrInCommon) bool {
 		return true
 	}
 	var st unix.Stat_t
-	return !u.file.isWritable() && unix.Fstat(u.fd, &st) == nil && st.Mtim == mtime
+	if u.file.isWritable() || unix.Fstat(u.fd, &st) != nil || st.Mtim != mtime {
+		return false
+	}
+	n.tellMtime(mtime)
+	return true
 }
 
 // setTimes changes the times of u, the inode of n.
@@ -138,7 +142,11 @@ func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
 		}
 	}
 	if !n.store {
-		return unix.Truncate(procPath(f.path), size)
+		err := unix.Truncate(procPath(f.path), size)
+		if err == nil {
+			n.tellSize(size)
+		}
+		return err
 	}
 	return f.shrink(func(s *store.Store, grain int64) error {
 		return s.Truncate(min((size+grain-1)/grain*grain, max(size, s.Size())))

@@ -42,6 +42,20 @@ func (n *node) tellMtime(t unix.Timespec) {
 	n.mu.Unlock()
 }
 
+// tellSize notes that a user has cut n, which is no store, to size bytes, or extended it.
+func (n *node) tellSize(size int64) {
+	n.mu.Lock()
+	n.told.size = size
+	n.mu.Unlock()
+}
+
+// tellEnd notes that n, which is no store, was written up to end.
+func (n *node) tellEnd(end int64) {
+	n.mu.Lock()
+	n.told.size = max(n.told.size, end)
+	n.mu.Unlock()
+}
+
 // renew lets go of the node of e, which dir has now, if nobody has it open and it was
 // changed by others, so that the kernel gets another one.
 func (m *mount) renew(dir place, e *entry) error {

@@ -3,6 +3,7 @@ package fs_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -319,4 +320,38 @@ func TestWrittenPlainHasBlocks(t *testing.T) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != 10_000 || st.Blocks == 0 {
 		t.Errorf("the file has %d bytes in %d blocks, %v; want 10000 and some", st.Size, st.Blocks, err)
 	}
+}
+
+// A plain file that was written through the mount is found by a descriptor from before,
+// and watched where it was.
+func TestWrittenPlainStays(t *testing.T) {
+	back := t.TempDir()
+	write(t, filepath.Join(back, "f"), []byte("one\n"))
+	d := mountRW(t, back)
+	fd, err := unix.Open(d.path("f"), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	found := func(change, want string) {
+		t.Helper()
+		until(t, "nobody has the file open", func() bool { return d.counters().Files == 0 })
+		if _, err := os.ReadDir(d.path("")); err != nil { // It looks up all names.
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err != nil || string(got) != want {
+			t.Errorf("after %s the descriptor finds %q, %v; want %q", change, got, err, want)
+		}
+	}
+	appendTo(t, d.path("f"), "two\n")
+	found("an append", "one\ntwo\n")
+	if err := os.Truncate(d.path("f"), 5); err != nil {
+		t.Fatal(err)
+	}
+	found("a cut", "one\nt")
+	if err := os.Chtimes(d.path("f"), time.Time{}, time.Unix(1_000_000_000, 0)); err != nil {
+		t.Fatal(err)
+	}
+	found("a change of the time", "one\nt")
 }
