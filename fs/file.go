@@ -43,7 +43,7 @@ type file struct {
 	// the backing inode. Then mtime and ctime are what users see.
 	owned        bool
 	mtime, ctime unix.Timespec
-	estimated    bool      // mtime and ctime: the kernel will tell
+	untold       bool      // changed since the kernel last told mtime and ctime
 	settled      bool      // the backing inode's mtime is mtime
 	uncommitted  bool      // written to since the last commit
 	since        time.Time // of the oldest write that isn't synced; zero: none
@@ -163,11 +163,12 @@ func (f *file) readAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// change calls do, which changes the content.
-func (f *file) change(do func(*store.Store) error) error {
+// change calls do, which changes the content now, or long ago if that comes from the
+// kernel's pages.
+func (f *file) change(fromPages bool, do func(*store.Store) error) error {
 	err := f.use(func(s *store.Store) error {
 		err := do(s)
-		f.changed()
+		f.changed(fromPages)
 		return err
 	})
 	if err != nil {
@@ -180,7 +181,7 @@ func (f *file) change(do func(*store.Store) error) error {
 // full disk has no room to note that, making what was noted before durable may give
 // some back, and so may giving up whole frames first.
 func (f *file) shrink(do func(s *store.Store, grain int64) error) error {
-	return f.change(func(s *store.Store) error {
+	return f.change(false, func(s *store.Store) error {
 		try := func(grain int64) error {
 			err := do(s, grain)
 			if errors.Is(err, unix.ENOSPC) && s.Sync() == nil {
@@ -196,12 +197,19 @@ func (f *file) shrink(do func(s *store.Store, grain int64) error) error {
 	})
 }
 
-// changed notes that the content was changed now.
-func (f *file) changed() {
-	now := fileNow()
+// changed notes that the content was changed. When that was the kernel tells, of what
+// comes from its pages before it or after.
+func (f *file) changed(fromPages bool) {
+	var now unix.Timespec
+	if !fromPages {
+		now = fileNow()
+	}
 	f.times.Lock()
 	defer f.times.Unlock()
-	f.mtime, f.ctime, f.estimated, f.settled = now, now, true, false
+	if !fromPages {
+		f.mtime, f.ctime = now, now
+	}
+	f.untold, f.settled = true, false
 	f.uncommitted = true
 	if f.since.IsZero() {
 		f.since = time.Now()

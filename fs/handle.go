@@ -184,6 +184,7 @@ func (m *mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if h == nil {
 		return
 	}
+	h.settlePlain()
 	if h.fd >= 0 {
 		unix.Close(h.fd)
 	}

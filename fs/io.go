@@ -51,14 +51,18 @@ func (m *mount) write(h *handle, in *fuse.WriteIn, data []byte) (uint32, error) 
 			return 0, err
 		}
 	}
+	fromPages := in.WriteFlags&fuse.WRITE_CACHE != 0
 	if h.fd >= 0 {
 		n, err := unix.Pwrite(h.fd, data, int64(in.Offset))
 		if n > 0 {
 			h.node.tellEnd(int64(in.Offset) + int64(n))
 		}
+		if fromPages {
+			h.file.wrotePlain(h.fd)
+		}
 		return uint32(max(n, 0)), err
 	}
-	err := h.file.change(func(s *store.Store) error {
+	err := h.file.change(fromPages, func(s *store.Store) error {
 		_, err := s.WriteAt(data, int64(in.Offset))
 		return err
 	})
@@ -75,6 +79,7 @@ func (m *mount) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if h == nil {
 		return fuse.EBADF
 	}
+	h.settlePlain()
 	if err := h.file.commit(); err != nil {
 		return status(err)
 	}

@@ -22,7 +22,7 @@ func TestSyncTogether(t *testing.T) {
 			}
 			defer s.Discard()
 			f := &file{s: s, writable: true}
-			if err := f.change(func(s *store.Store) error { _, err := s.WriteAt([]byte("x"), 0); return err }); err != nil {
+			if err := f.change(false, func(s *store.Store) error { _, err := s.WriteAt([]byte("x"), 0); return err }); err != nil {
 				t.Fatal(err)
 			}
 			f.mu.Lock() // Whoever does it gets no further than the store.

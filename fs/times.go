@@ -61,8 +61,7 @@ func (f *file) touched() {
 	f.ctime = fileNow()
 }
 
-// takeTimes takes over the times of the last change, which the kernel tells some time
-// after it. It returns false if they are a user's choice, or f has no times of its own.
+// takeTimes takes over the times of the last change, which the kernel tells. It returns false if they are a user's choice, or f has no times of its own.
 func (f *file) takeTimes(mtime, ctime unix.Timespec) bool {
 	f.times.Lock()
 	defer f.times.Unlock()
@@ -72,10 +71,10 @@ func (f *file) takeTimes(mtime, ctime unix.Timespec) bool {
 	case f.mtime == mtime:
 		f.ctime = ctime
 		return true
-	case !f.estimated:
+	case !f.untold:
 		return false
 	}
-	f.mtime, f.ctime, f.estimated, f.settled = mtime, ctime, false, false
+	f.mtime, f.ctime, f.untold, f.settled = mtime, ctime, false, false
 	return true
 }
 
@@ -87,8 +86,42 @@ func (f *file) setMtime(t unix.Timespec, set func() error) error {
 	if err := set(); err != nil {
 		return err
 	}
-	f.mtime, f.estimated, f.settled = t, false, false
+	f.mtime, f.untold, f.settled = t, false, false
 	return nil
+}
+
+// wrotePlain notes that the backing file fd of f, which is no store, was written to from
+// the kernel's pages, and has the time of that.
+func (f *file) wrotePlain(fd int) {
+	f.times.Lock()
+	defer f.times.Unlock()
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil {
+		f.mtime, f.untold = st.Mtim, true
+	}
+}
+
+// settlePlain gives a backing file that is no store the mtime that users see, where the
+// kernel has handed over all after it had told that, and nobody else has changed it.
+func (h *handle) settlePlain() {
+	f := h.file
+	if h.fd < 0 {
+		return
+	}
+	f.times.Lock()
+	defer f.times.Unlock()
+	var st unix.Stat_t
+	if !f.untold || unix.Fstat(h.fd, &st) != nil || st.Mtim != f.mtime {
+		return
+	}
+	f.untold = false
+	h.node.mu.Lock()
+	seen := h.node.told.mtime
+	h.node.mu.Unlock()
+	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, seen}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(f.path), ts, 0); err != nil {
+		f.m.log.Printf("%s: set times: %v", f.name, err)
+	}
 }
 
 // since is how long ago ts was.

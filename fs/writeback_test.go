@@ -43,16 +43,6 @@ func appendTo(t *testing.T, path, more string) {
 	}
 }
 
-// mtimeOf is the time at which the file at path was last changed.
-func mtimeOf(t *testing.T, path string) time.Time {
-	t.Helper()
-	fi, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fi.ModTime()
-}
-
 // Many small writes reach the serving process as few large ones.
 func TestSmallWritesTogether(t *testing.T) {
 	back := t.TempDir()
@@ -205,40 +195,6 @@ func TestUnwrittenIsForgotten(t *testing.T) {
 	d.umount()
 	if stored := unpack(t, filepath.Join(back, "big.lazy")); !bytes.Equal(got, stored) {
 		t.Errorf("the mount showed %d bytes, the store has %d", len(got), len(stored))
-	}
-}
-
-// The times that are seen while a file is written to stay when it is closed, and when
-// the file system is mounted anew.
-func TestWrittenTimesStay(t *testing.T) {
-	back := t.TempDir()
-	d := mountRW(t, back)
-	write(t, d.path("f"), text(1, 100_000))
-	time.Sleep(20 * time.Millisecond) // The end of the writes is not that of the clock's tick.
-	appendTo(t, d.path("f"), "more")
-	seen := mtimeOf(t, d.path("f"))
-	d.umount()
-	d = mountRW(t, back)
-	if got := mtimeOf(t, d.path("f")); !got.Equal(seen) {
-		t.Errorf("after mounting anew the file was changed at %v, before at %v", got, seen)
-	}
-	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt([]byte("x"), 0); err != nil {
-		t.Fatal(err)
-	}
-	past := time.Unix(1_000_000_000, 0)
-	if err := os.Chtimes(d.path("f"), time.Time{}, past); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	d.umount()
-	d = mountRW(t, back)
-	if got := mtimeOf(t, d.path("f")); !got.Equal(past) {
-		t.Errorf("the file was changed at %v, and a user said %v", got, past)
 	}
 }
 

@@ -1,0 +1,102 @@
+package fs_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The times that are seen while a file is written to stay when it is closed, and when
+// the file system is mounted anew.
+func TestWrittenTimesStay(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	write(t, d.path("f"), text(1, 100_000))
+	time.Sleep(20 * time.Millisecond) // The end of the writes is not that of the clock's tick.
+	appendTo(t, d.path("f"), "more")
+	seen := mtimeOf(t, d.path("f"))
+	d.umount()
+	d = mountRW(t, back)
+	if got := mtimeOf(t, d.path("f")); !got.Equal(seen) {
+		t.Errorf("after mounting anew the file was changed at %v, before at %v", got, seen)
+	}
+	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	past := time.Unix(1_000_000_000, 0)
+	if err := os.Chtimes(d.path("f"), time.Time{}, past); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	d.umount()
+	d = mountRW(t, back)
+	if got := mtimeOf(t, d.path("f")); !got.Equal(past) {
+		t.Errorf("the file was changed at %v, and a user said %v", got, past)
+	}
+}
+
+// The times of a file that are seen stay also when the kernel has handed over in the
+// background, where what was written may come after the time of it.
+func TestTimesStayAfterBackground(t *testing.T) {
+	back := t.TempDir()
+	for i := range 4 {
+		write(t, filepath.Join(back, fmt.Sprint("plain", i)), nil)
+	}
+	d := mountRW(t, back)
+	seen := make(map[string]time.Time)
+	for i := range 4 {
+		for _, kind := range []string{"plain", "store"} {
+			name := fmt.Sprint(kind, i)
+			seen[name] = writeInBackground(t, d.path(name))
+		}
+	}
+	d.umount()
+	d = mountRW(t, back)
+	for name, want := range seen {
+		if got := mtimeOf(t, d.path(name)); !got.Equal(want) {
+			t.Errorf("%s: after mounting anew the file was changed %v later than before", name, got.Sub(want))
+		}
+	}
+}
+
+// writeInBackground writes to the file at path and has the kernel hand that over as it
+// does after half a minute. It returns when the file was changed, as seen when it is
+// closed.
+func writeInBackground(t *testing.T, path string) time.Time {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond) // The end of the write is not that of the clock's tick.
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return mtimeOf(t, path)
+}
+
+// mtimeOf is the time at which the file at path was last changed.
+func mtimeOf(t *testing.T, path string) time.Time {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.ModTime()
+}
