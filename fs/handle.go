@@ -156,7 +156,12 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	h := &handle{node: n, file: f, fd: -1}
 	if !n.store {
 		var direct bool
-		if h.fd, direct, err = openPlain(f, in.Flags); err != nil {
+		if h.fd, direct, err = openPlain(f, in.Flags); err == nil {
+			if err = m.showPlainEnd(h); err != nil {
+				unix.Close(h.fd)
+			}
+		}
+		if err != nil {
 			m.files.release(f)
 			return status(err)
 		}

@@ -53,10 +53,7 @@ func (m *mount) write(h *handle, in *fuse.WriteIn, data []byte) (uint32, error) 
 	}
 	fromPages := in.WriteFlags&fuse.WRITE_CACHE != 0
 	if h.fd >= 0 {
-		n, err := unix.Pwrite(h.fd, data, int64(in.Offset))
-		if n > 0 {
-			h.node.tellEnd(int64(in.Offset) + int64(n))
-		}
+		n, err := h.writePlain(data, int64(in.Offset))
 		if fromPages {
 			h.file.wrotePlain(h.fd)
 		}
@@ -70,6 +67,17 @@ func (m *mount) write(h *handle, in *fuse.WriteIn, data []byte) (uint32, error) 
 		return 0, err
 	}
 	return uint32(len(data)), nil
+}
+
+// writePlain is pwrite(2) to the plain file of h.
+func (h *handle) writePlain(data []byte, off int64) (int, error) {
+	h.file.mu.RLock()
+	defer h.file.mu.RUnlock()
+	n, err := unix.Pwrite(h.fd, data, off)
+	if n > 0 {
+		h.node.tellEnd(off + int64(n))
+	}
+	return n, err
 }
 
 // Flush is close(2) of one descriptor of a handle. The commit happens here and not
@@ -133,6 +141,8 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	}
 	off, n, keepSize := int64(in.Offset), int64(in.Length), in.Mode&unix.FALLOC_FL_KEEP_SIZE != 0
 	if h.fd >= 0 {
+		h.file.mu.RLock()
+		defer h.file.mu.RUnlock()
 		err := unix.Fallocate(h.fd, in.Mode, off, n)
 		if err == nil && !keepSize {
 			h.node.tellEnd(off + n)

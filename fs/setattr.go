@@ -142,6 +142,8 @@ func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
 		}
 	}
 	if !n.store {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		err := unix.Truncate(procPath(f.path), size)
 		if err == nil {
 			n.tellSize(size)

@@ -135,11 +135,47 @@ func (t *nodes) isReplaced(n *node) bool {
 // again.
 func (m *mount) showEnd(n *node, f *file) error {
 	size, ok := f.plainSize()
+	if !ok {
+		return nil
+	}
+	return m.showSize(n, size, f.readAt)
+}
+
+// showPlainEnd is showEnd for h, which was just opened and is no store.
+func (m *mount) showPlainEnd(h *handle) error {
+	size, told, err := h.ends()
+	if err != nil || size == told || !m.opt.Writable {
+		return err
+	}
+	m.takePages(h.node)
+	if size, _, err = h.ends(); err != nil {
+		return err
+	}
+	return m.showSize(h.node, size, func(b []byte, off int64) (int, error) { return unix.Pread(h.fd, b, off) })
+}
+
+// ends returns the size of the plain file of h, and what the kernel goes by, while
+// nothing of that is changed through the mount.
+func (h *handle) ends() (size, told int64, err error) {
+	h.file.mu.Lock()
+	defer h.file.mu.Unlock()
+	var st unix.Stat_t
+	err = unix.Fstat(h.fd, &st)
+	return st.Size, h.node.toldSize(), err
+}
+
+func (n *node) toldSize() int64 {
 	n.mu.Lock()
-	believed := n.told.size
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	return n.told.size
+}
+
+// showSize makes the kernel see that n, of which read reads, has size bytes. ESTALE is
+// returned if it has to look n's name up again.
+func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (int, error)) error {
+	believed := n.toldSize()
 	// What has lost its last name nobody else changes.
-	if !m.opt.Writable || !ok || size == believed || m.nodes.shownAs(n.shown()) != n {
+	if !m.opt.Writable || size == believed || m.nodes.shownAs(n.shown()) != n {
 		return nil
 	}
 	if size > believed {
@@ -147,7 +183,7 @@ func (m *mount) showEnd(n *node, f *file) error {
 		// fs/fuse/dev.c), which others may do over and over.
 		page := int64(unix.Getpagesize())
 		b := make([]byte, size-(size-1)/page*page)
-		got, err := f.readAt(b, size-int64(len(b)))
+		got, err := read(b, size-int64(len(b)))
 		if err == nil && got == len(b) && m.server.InodeNotifyStoreCache(n.id, size-int64(len(b)), b) == fuse.OK {
 			n.mu.Lock()
 			n.told.size = size
