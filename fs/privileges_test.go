@@ -84,3 +84,28 @@ func TestSetUserIDStays(t *testing.T) {
 		t.Errorf("at the end: %v, %v", fi, err)
 	}
 }
+
+// Capabilities stay that a plain file gets while somebody has it open, although the
+// kernel hands over later what was written before.
+func TestCapabilitiesOfWrittenPlain(t *testing.T) {
+	back := t.TempDir()
+	write(t, filepath.Join(back, "f"), nil)
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("f"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 10_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(d.path("f"), "security.capability", netRaw(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !hasCapability(t, filepath.Join(back, "f")) {
+		t.Error("after close the file has no capabilities")
+	}
+}
