@@ -3,7 +3,6 @@ package fs_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -198,20 +197,6 @@ func TestUnwrittenIsForgotten(t *testing.T) {
 	}
 }
 
-// A user who may write a file and not read it does so.
-func TestWriteUnreadablePlain(t *testing.T) {
-	const nobody = 65534
-	back, dir := foldersOf(t, nobody)
-	write(t, filepath.Join(back, "drop"), []byte("one\n"))
-	if err := os.Chmod(filepath.Join(back, "drop"), 0o222); err != nil {
-		t.Fatal(err)
-	}
-	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
-	as(t, nobody, nobody, dir, "echo two >>drop; echo three >>drop")
-	d.terminate()
-	same(t, filepath.Join(back, "drop"), []byte("one\ntwo\nthree\n"))
-}
-
 // What was written is data for SEEK_DATA and SEEK_HOLE although the kernel has not
 // handed it over, so that who copies a sparse file beside a writer copies it.
 func TestSeekWritten(t *testing.T) {
@@ -256,58 +241,4 @@ func TestSeekWritten(t *testing.T) {
 			t.Errorf("%s: SEEK_HOLE at the end: %v, want %v", name, err, unix.ENXIO)
 		}
 	}
-}
-
-// A plain file of which the kernel has handed over nothing does not look like one hole:
-// tar(1) would archive it as that.
-func TestWrittenPlainHasBlocks(t *testing.T) {
-	back := t.TempDir()
-	write(t, filepath.Join(back, "f"), nil)
-	d := mountRW(t, back)
-	f, err := os.OpenFile(d.path("f"), os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(text(1, 10_000)); err != nil {
-		t.Fatal(err)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != 10_000 || st.Blocks == 0 {
-		t.Errorf("the file has %d bytes in %d blocks, %v; want 10000 and some", st.Size, st.Blocks, err)
-	}
-}
-
-// A plain file that was written through the mount is found by a descriptor from before,
-// and watched where it was.
-func TestWrittenPlainStays(t *testing.T) {
-	back := t.TempDir()
-	write(t, filepath.Join(back, "f"), []byte("one\n"))
-	d := mountRW(t, back)
-	fd, err := unix.Open(d.path("f"), unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	found := func(change, want string) {
-		t.Helper()
-		until(t, "nobody has the file open", func() bool { return d.counters().Files == 0 })
-		if _, err := os.ReadDir(d.path("")); err != nil { // It looks up all names.
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", fd))
-		if err != nil || string(got) != want {
-			t.Errorf("after %s the descriptor finds %q, %v; want %q", change, got, err, want)
-		}
-	}
-	appendTo(t, d.path("f"), "two\n")
-	found("an append", "one\ntwo\n")
-	if err := os.Truncate(d.path("f"), 5); err != nil {
-		t.Fatal(err)
-	}
-	found("a cut", "one\nt")
-	if err := os.Chtimes(d.path("f"), time.Time{}, time.Unix(1_000_000_000, 0)); err != nil {
-		t.Fatal(err)
-	}
-	found("a change of the time", "one\nt")
 }
