@@ -156,9 +156,9 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 	}
 	s, err := m.start(counting{m}, source, dir)
 	if err == nil && m.asRoot {
-		if err := widenReadAhead(dir); err != nil {
+		if err := widenPages(dir); err != nil {
 			// The mount is right without it, where /sys is read-only say.
-			m.log.Printf("%s: read-ahead stays small: %v", dir, err)
+			m.log.Printf("%s: the kernel reads ahead, and keeps, as little as by default: %v", dir, err)
 		}
 	}
 	return s, err
