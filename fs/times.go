@@ -61,7 +61,8 @@ func (f *file) touched() {
 	f.ctime = fileNow()
 }
 
-// takeTimes takes over the times of the last change, which the kernel tells. It returns false if they are a user's choice, or f has no times of its own.
+// takeTimes takes over the times of the last change, which the kernel tells. It returns
+// false if they are a user's choice, or f has no times of its own.
 func (f *file) takeTimes(mtime, ctime unix.Timespec) bool {
 	f.times.Lock()
 	defer f.times.Unlock()
