@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"lazyfs/codec"
@@ -54,7 +53,7 @@ const (
 func (s *Store) Compact(ctx context.Context, o CompactOptions) error {
 	c := newCompactor(s, ctx, o, compactStep)
 	if err := c.run(); err != nil {
-		return fmt.Errorf("compact %s: %w", s.Path(), withPath(err, s.Path()))
+		return during("compact", s.Path(), err)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"os"
 )
 
@@ -17,9 +16,8 @@ const copyBatch = 1 << 20
 func Copy(ctx context.Context, f *os.File, src *Store, progress func(done, total int64)) error {
 	src.gate.RLock() // No commit gives up what is copied.
 	defer src.gate.RUnlock()
-	err := withPath(copyStore(ctx, f, src, progress), src.Path())
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", src.Path(), err)
+	if err := copyStore(ctx, f, src, progress); err != nil {
+		return during("copy", src.Path(), err)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func CreateFile(f *os.File, o CreateOptions) (*Store, error) {
 	s, err := createFile(f, o)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("create store %s: %w", f.Name(), withPath(err, f.Name()))
+		return nil, during("create store", f.Name(), err)
 	}
 	return s, nil
 }

@@ -32,7 +32,7 @@ func (d fileDisk) Size() (int64, error) {
 		return 0, os.NewSyscallError("fstat", err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return 0, fmt.Errorf("%w: %s is not a regular file", ErrNotStore, d.Name())
+		return 0, fmt.Errorf("%w: not a regular file", ErrNotStore)
 	}
 	return st.Size, nil
 }

@@ -61,6 +61,14 @@ func withPath(err error, path string) error {
 	return err
 }
 
+// during says which act on the store at path err ended. A damage names the store itself.
+func during(act, path string, err error) error {
+	if d, ok := withPath(err, path).(*DamageError); ok {
+		return d
+	}
+	return fmt.Errorf("%s %s: %w", act, path, err)
+}
+
 // blame adds to a damage the store's path and the plain bytes of frame n.
 func (s *Store) blame(err error, n int64) error {
 	var d *DamageError

@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"os"
 	"sync/atomic"
@@ -70,7 +69,7 @@ func OpenFile(f *os.File, o Options) (*Store, error) {
 	s, err := openFile(f, o)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("open store %s: %w", f.Name(), withPath(err, f.Name()))
+		return nil, during("open store", f.Name(), err)
 	}
 	return s, nil
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"os"
 )
@@ -21,13 +20,13 @@ func Probe(f *os.File) (Summary, error) {
 	s := newStore(fileDisk{f}, nil)
 	fileSize, err := s.readSuperblocks()
 	if err != nil {
-		return Summary{}, fmt.Errorf("probe store %s: %w", f.Name(), withPath(err, f.Name()))
+		return Summary{}, during("probe store", f.Name(), err)
 	}
 	s.idSum = crc32.Update(0, castagnoli, s.sb.id[:])
 	sum := summarize(&s.sb)
 	commits, err := readLog(s.d, fileSize, &s.sb, s.idSum)
 	if err != nil {
-		return Summary{}, fmt.Errorf("probe store %s: %w", f.Name(), withPath(err, f.Name()))
+		return Summary{}, during("probe store", f.Name(), err)
 	}
 	if n := len(commits); n > 0 {
 		sum.Size, sum.Generation = commits[n-1].size, commits[n-1].gen

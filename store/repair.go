@@ -38,7 +38,7 @@ func Repair(ctx context.Context, dst, src *os.File, report func(Loss), progress 
 	r := &salvage{ctx: ctx, d: fileDisk{src}, report: report, progress: progress}
 	info, err := r.runLocked(dst, src)
 	if err != nil {
-		return Info{}, fmt.Errorf("repair %s: %w", src.Name(), withPath(err, src.Name()))
+		return Info{}, during("repair", src.Name(), err)
 	}
 	return info, nil
 }

@@ -2,6 +2,7 @@ package uffdmap
 
 import (
 	"errors"
+	"fmt"
 
 	"lazyfs/internal/uffd"
 	"lazyfs/store"
@@ -39,3 +40,11 @@ var (
 	// and what may not be evicted, fills it.
 	ErrLimit = errors.New("memory limit reached")
 )
+
+// during says which act on the store at path err ended. A damage names the store itself.
+func during(act, path string, err error) error {
+	if errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return fmt.Errorf("%s %s: %w", act, path, err)
+}

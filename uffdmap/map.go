@@ -68,7 +68,7 @@ type Mapping struct {
 func Map(path string, o Options) (*Mapping, error) {
 	m, err := openMapping(path, o)
 	if err != nil {
-		return nil, fmt.Errorf("map %s: %w", path, err)
+		return nil, during("map", path, err)
 	}
 	return m, nil
 }

@@ -76,7 +76,7 @@ type counters struct {
 func Open(path string, o Options) (*Viewer, error) {
 	v, err := openViewer(path, o)
 	if err != nil {
-		return nil, fmt.Errorf("open view of %s: %w", path, err)
+		return nil, during("open view of", path, err)
 	}
 	return v, nil
 }
