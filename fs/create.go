@@ -136,7 +136,7 @@ func (m *mount) created(dir place, c creation, flags uint32, out *fuse.CreateOut
 // create makes the regular file name in dir, which does not show that name: a
 // store, or a plain file where the store's backing name is taken.
 func (m *mount) create(dir place, name string, k maker) (creation, error) {
-	backing, ok := storeName(name)
+	backing, ok := StoreName(name)
 	if !ok {
 		return m.createPlain(dir, name, k)
 	}

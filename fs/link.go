@@ -35,7 +35,7 @@ func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.
 	e := entry{backing: name, store: n.store}
 	if n.store {
 		var ok bool
-		if e.backing, ok = storeName(name); !ok {
+		if e.backing, ok = StoreName(name); !ok {
 			return fuse.Status(unix.ENAMETOOLONG)
 		}
 	}

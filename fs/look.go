@@ -142,6 +142,6 @@ func (l *look) taken(name string) bool {
 
 // mayBeStore tells whether n can show a store, by its name and type.
 func (n *name) mayBeStore() bool {
-	_, ok := stripped(n.backing)
-	return n.mode == unix.S_IFREG && (ok || isLong(n.backing))
+	_, ok := PlainName(n.backing)
+	return n.mode == unix.S_IFREG && ok
 }

@@ -16,7 +16,7 @@ import (
 //     under its name with its plain content.
 //   - Everything else appears as it is.
 //
-// A file created through the mount becomes a store where storeName has a name for
+// A file created through the mount becomes a store where StoreName has a name for
 // it that is free, otherwise a plain file.
 
 const (
@@ -24,13 +24,22 @@ const (
 	maxName = 255 // NAME_MAX, bytes
 )
 
-// storeName is the backing name of a store that appears as name; false when a
+// StoreName is the backing name of a store that appears as name; false when a
 // store can't appear under that name.
-func storeName(name string) (string, bool) {
+func StoreName(name string) (string, bool) {
 	if len(name)+len(suffix) <= maxName {
 		return name + suffix, true
 	}
 	return name, isLong(name)
+}
+
+// PlainName is the name under which a store with backing name b appears, where nothing
+// else does; false when no store has such a name.
+func PlainName(b string) (string, bool) {
+	if isLong(b) {
+		return b, true
+	}
+	return stripped(b)
 }
 
 // isLong tells whether a store that appears as name has no suffix.
@@ -80,7 +89,7 @@ func (m *mount) find(dir place, name string) (entry, error) {
 	}
 	e = entry{}
 	var ok bool
-	if e.backing, ok = storeName(name); !ok || isLong(name) {
+	if e.backing, ok = StoreName(name); !ok || isLong(name) {
 		return entry{}, unix.ENOENT
 	}
 	if err := m.statAt(dir, &e); err != nil {

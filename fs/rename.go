@@ -47,7 +47,7 @@ func (r *renaming) prepare(oldName, newName string) (err error) {
 	r.target = newName
 	if r.from.store {
 		var ok bool
-		if r.target, ok = storeName(newName); !ok {
+		if r.target, ok = StoreName(newName); !ok {
 			return unix.ENAMETOOLONG
 		}
 	}

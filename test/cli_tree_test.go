@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -197,6 +198,29 @@ func TestUnpackMixedFolder(t *testing.T) {
 	}
 	if info, err := os.Stat(dir + "/out/README"); err != nil || info.Size() != 1<<40 {
 		t.Errorf("README: %v, %v", info, err)
+	}
+}
+
+// A store whose name without the suffix would be that of a folder, or none, is unpacked
+// as a mount shows it: as it is.
+func TestUnpackFolderNames(t *testing.T) {
+	dir := t.TempDir()
+	names := []string{"...lazy", "..lazy", ".lazy"}
+	write(t, dir+"/plain", []byte("text"))
+	if err := os.Mkdir(dir+"/stores", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		must(t, dir, "pack", "plain", "stores/"+name)
+	}
+	must(t, dir, "unpack", "stores", "out")
+	if got := list(t, dir+"/out"); !slices.Equal(got, names) {
+		t.Errorf("unpacked %q, want %q", got, names)
+	}
+	for _, name := range names {
+		if !bytes.Equal(read(t, dir+"/out/"+name), read(t, dir+"/stores/"+name)) {
+			t.Errorf("%s has other bytes", name)
+		}
 	}
 }
 

@@ -6,45 +6,38 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
+	lazyfs "lazyfs/fs"
 	"lazyfs/store"
 )
 
 // suffix is what the name of a store ends in.
 const suffix = ".lazy"
 
-// nameMax is NAME_MAX of Linux's file systems, in bytes.
-const nameMax = 255
-
-// storeName is the name of the store that holds the plain file name. Names too
-// long for the suffix stay as they are; there the store's content tells.
+// storeName is the name of the store that holds the plain file name.
 func storeName(name string) (string, error) {
-	if len(name)+len(suffix) <= nameMax {
-		return name + suffix, nil
-	}
-	if strings.HasSuffix(name, suffix) {
+	store, ok := lazyfs.StoreName(name)
+	if !ok {
 		return "", fmt.Errorf("%s: name is too long to pack, and ends in %s already", name, suffix)
 	}
-	return name, nil
+	return store, nil
 }
 
 // plainName is the name under which a mount shows the file at path, and whether
-// it is a store there. A store without the suffix is one only where the suffix
-// finds no room, and a store NAME.lazy beside another file that is shown as NAME
+// it is a store there. A store NAME.lazy beside another file that is shown as NAME
 // is shown as it is.
 func plainName(path string) (name string, isStore bool, err error) {
 	name = filepath.Base(path)
-	plain, hasSuffix := strings.CutSuffix(name, suffix)
-	if !hasSuffix && len(name)+len(suffix) <= nameMax || plain == "" {
+	plain, ok := lazyfs.PlainName(name)
+	if !ok {
 		return name, false, nil
 	}
 	if isStore, err = probe(path); !isStore || err != nil {
 		return name, false, err
 	}
-	if hasSuffix {
+	if plain != name {
 		other := filepath.Join(filepath.Dir(path), plain)
 		switch shown, _, err := plainName(other); {
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
