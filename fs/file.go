@@ -26,6 +26,8 @@ type file struct {
 	readable bool
 
 	// mu is held shared while s is used, exclusively to open, replace or close it.
+	// Of a plain file it is held while its size, and what the kernel was told of that,
+	// may differ: shared by who writes, exclusively by who cuts or compares.
 	mu       sync.RWMutex
 	s        *store.Store // nil: not a store, or not open
 	small    *smallFile   // holds s; nil: s reads the backing file
@@ -40,7 +42,8 @@ type file struct {
 
 	times sync.Mutex // guards what follows; taken after mu
 	// Once a store has been open for writing its commits disturb the times of
-	// the backing inode. Then mtime and ctime are what users see.
+	// the backing inode. Then mtime and ctime are what users see. Of a plain file
+	// mtime is that of the last write from the kernel's pages.
 	owned        bool
 	mtime, ctime unix.Timespec
 	untold       bool      // changed since the kernel last told mtime and ctime

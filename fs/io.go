@@ -38,20 +38,20 @@ func (m *mount) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32,
 	if h == nil {
 		return 0, fuse.EBADF
 	}
-	n, err := m.write(h, in, data)
-	if err != nil && in.WriteFlags&fuse.WRITE_CACHE != 0 {
+	fromPages := in.WriteFlags&fuse.WRITE_CACHE != 0
+	n, err := h.write(in, data, fromPages)
+	if err != nil && fromPages {
 		h.file.lost.Store(true)
 	}
 	return n, status(err)
 }
 
-func (m *mount) write(h *handle, in *fuse.WriteIn, data []byte) (uint32, error) {
+func (h *handle) write(in *fuse.WriteIn, data []byte, fromPages bool) (uint32, error) {
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
 		if err := h.file.dropPrivileges(); err != nil {
 			return 0, err
 		}
 	}
-	fromPages := in.WriteFlags&fuse.WRITE_CACHE != 0
 	if h.fd >= 0 {
 		n, err := h.writePlain(data, int64(in.Offset))
 		if fromPages {

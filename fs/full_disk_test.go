@@ -1,0 +1,166 @@
+package fs_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// On a full disk writes fail with ENOSPC, at once or from fsync or close, and what
+// was acknowledged before, in this and in other files, stays as it was.
+func TestDiskFull(t *testing.T) {
+	back := t.TempDir()
+	if err := unix.Mount("tmpfs", back, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(back, unix.MNT_DETACH) })
+	d := mountRW(t, back)
+	write(t, d.path("before"), text(1, 200_000))
+	f, err := os.Create(d.path("big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, 8<<20); err != unix.ENOSPC {
+		t.Errorf("allocating twice the disk: %v, want %v", err, unix.ENOSPC)
+	}
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, 1<<20); err != nil {
+		t.Errorf("allocating a quarter of the disk: %v", err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	block := make([]byte, 128<<10)
+	acked := 0
+	for err == nil && acked < 64 {
+		for i := range block {
+			block[i] = byte(r.Uint32())
+		}
+		if _, err = f.Write(block); err == nil {
+			err = f.Sync()
+		}
+		if err == nil {
+			acked++
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("after %d blocks: %v, want %v", acked, err, syscall.ENOSPC)
+	}
+	if acked < 10 {
+		t.Errorf("the disk is full after %d blocks", acked)
+	}
+	same(t, d.path("before"), text(1, 200_000))
+	f.Close()
+	if err := os.Remove(d.path("big")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.path("after"), text(2, 200_000))
+	d.umount()
+	d = mountRW(t, back)
+	same(t, d.path("before"), text(1, 200_000))
+	same(t, d.path("after"), text(2, 200_000))
+	d.umount()
+	checkAll(t, back)
+}
+
+// smallDisk is a folder on a disk of 64 MiB.
+func smallDisk(t *testing.T) string {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// fill leaves room bytes on the disk of dir.
+func fill(t *testing.T, dir string, room int64) {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, int64(st.Bavail)*st.Bsize-room), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// On a full disk pages can be punched one by one, however many, and the file emptied.
+func TestPunchDiskFull(t *testing.T) {
+	back := smallDisk(t)
+	s, err := store.Create(filepath.Join(back, "x.lazy"), store.CreateOptions{FrameSize: 4096})
+	if err == nil {
+		_, err = s.WriteAt(text(1, 16<<20), 0)
+	}
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, back, 128<<10)
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("x"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want := text(1, 16<<20)
+	for i := range 800 {
+		off := int64(i%4)<<22 + int64(i/4)<<13
+		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, 4096); err != nil {
+			t.Fatalf("punch number %d: %v", i, err)
+		}
+		clear(want[off : off+4096])
+	}
+	same(t, d.path("x"), want)
+	if err := f.Truncate(0); err != nil {
+		t.Error(err)
+	}
+	f.Close()
+	d.umount()
+	checkAll(t, back)
+}
+
+// A store that lies on a disk without any room can be cut and punched, at any byte.
+func TestShrinkDiskFull(t *testing.T) {
+	back := smallDisk(t)
+	want := text(1, 16<<20)
+	s, err := store.Create(filepath.Join(back, "x.lazy"), store.CreateOptions{})
+	if err == nil {
+		_, err = s.WriteAt(want, 0)
+	}
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, back, 0)
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("x"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 1000, 1<<20); err != nil {
+		t.Error(err)
+	}
+	clear(want[1000:][:1<<20])
+	want = want[:5<<20+7]
+	if err := f.Truncate(int64(len(want))); err != nil {
+		t.Error(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+	same(t, d.path("x"), want)
+	f.Close()
+	d.umount()
+	checkAll(t, back)
+}
