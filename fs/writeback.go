@@ -88,25 +88,28 @@ func (m *mount) renew(dir place, e *entry) error {
 // forgetLost makes the kernel forget f, which nobody uses now, if something of it could
 // not be written: until then the kernel shows what was to be there.
 func (m *mount) forgetLost(f *file) {
-	if !f.lost.Swap(false) {
+	if !f.lost.Load() {
 		return
 	}
-	if n := m.nodes.shownAs(f.shown); n != nil {
-		m.nodes.replace(n, &m.files)
+	// Where somebody uses it again this is done when he does not any more.
+	if n := m.nodes.shownAs(f.shown); n == nil || m.nodes.replace(n, &m.files) {
+		f.lost.Store(false)
 	}
 }
 
-// replace makes sure that n's inode becomes a new node, unless somebody uses it.
-func (t *nodes) replace(n *node, files *files) {
+// replace makes sure that n's inode becomes a new node, unless somebody uses it: then it
+// returns false.
+func (t *nodes) replace(n *node, files *files) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	// Who opens it meanwhile enters its file first, and then looks at this.
 	n.replaced = true
 	if files.inUse(n.shown()) {
 		n.replaced = false
-		return
+		return false
 	}
 	t.detach(n)
+	return true
 }
 
 // anew makes sure that i, a regular file that was just made, becomes a new node. The
