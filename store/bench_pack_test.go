@@ -71,13 +71,14 @@ func BenchmarkPack(b *testing.B) {
 			bareIO := &lane{name: "codec + bare I/O", prepare: func() { os.Remove(out) }, run: func() {
 				packBare(b, src, int64(len(plain)), out, c.id, c.frame)
 			}}
-			parts := slices.Collect(slices.Chunk(plain, (len(plain)/int(cores)+c.frame)&^(c.frame-1)))
+			chunks := slices.Collect(slices.Chunk(plain, packChunk))
 			all := &lane{name: "codec on all cores", run: func() {
-				var encode []func()
-				for _, part := range parts {
-					encode = append(encode, func() { encodeAll(b, part, c.id, c.frame) })
-				}
-				inParallel(encode...)
+				var next atomic.Int64
+				inParallel(slices.Repeat([]func(){func() {
+					for i := next.Add(1) - 1; i < int64(len(chunks)); i = next.Add(1) - 1 {
+						encodeAll(b, chunks[i], c.id, c.frame)
+					}
+				}}, int(cores))...)
 			}}
 			lanes := []*lane{ours, bare, all, bareIO}
 			squash := &lane{name: "mksquashfs + fsync", prepare: func() { os.Remove(img) }, run: func() {
@@ -132,32 +133,38 @@ func packBare(b *testing.B, src *os.File, size int64, name string, id codec.ID, 
 		b.Fatal(err)
 	}
 	var next, end, begun atomic.Int64
+	write := func(p []byte) {
+		from := end.Add(buildPiece) - buildPiece
+		if _, err := f.WriteAt(p, from); err != nil {
+			b.Error(err)
+		}
+		if old := begun.Load(); from-old >= writeBehind && begun.CompareAndSwap(old, from) {
+			unix.SyncFileRange(int(f.Fd()), old, from-old, unix.SYNC_FILE_RANGE_WRITE)
+			fileDisk{f}.Reserve(from, 2*writeBehind)
+		}
+	}
 	work := func() {
-		plain, stored := make([]byte, packChunk), make([]byte, 0, 2*packChunk)
+		plain, stored := make([]byte, packChunk), make([]byte, 0, buildPiece+frame)
 		for off := next.Add(packChunk) - packChunk; off < size; off = next.Add(packChunk) - packChunk {
 			n, err := src.ReadAt(plain, off)
 			if err != nil && err != io.EOF {
 				b.Error(err)
 			}
-			stored = stored[:0]
 			for p := plain[:n]; len(p) > 0; p = p[min(len(p), frame):] {
-				dst := stored[len(stored) : len(stored)+frame-frame/minSaving]
-				got, err := c.Encode(dst, p[:min(len(p), frame)])
+				at := len(stored)
+				got, err := c.Encode(stored[at:at+frame-frame/minSaving], p[:min(len(p), frame)])
 				if err != nil {
-					got = copy(stored[len(stored):len(stored)+frame], p)
+					got = copy(stored[at:at+frame], p)
 				}
-				dst = stored[len(stored) : len(stored)+got]
-				crc32.Update(0, castagnoli, dst)
-				stored = stored[:len(stored)+got]
-			}
-			to := end.Add(int64(len(stored)))
-			if _, err := f.WriteAt(stored, to-int64(len(stored))); err != nil {
-				b.Error(err)
-			}
-			if from := begun.Load(); to-from >= writeBehind && begun.CompareAndSwap(from, to) {
-				unix.SyncFileRange(int(f.Fd()), from, to-from, unix.SYNC_FILE_RANGE_WRITE)
+				stored = stored[:at+got]
+				crc32.Update(0, castagnoli, stored[at:])
+				if len(stored) >= buildPiece {
+					write(stored[:buildPiece])
+					stored = stored[:copy(stored, stored[buildPiece:])]
+				}
 			}
 		}
+		write(stored)
 	}
 	inParallel(slices.Repeat([]func(){work}, runtime.GOMAXPROCS(0))...)
 	if err := f.Sync(); err != nil {

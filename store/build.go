@@ -14,11 +14,19 @@ type builder struct {
 	s      *Store
 	leaves int // frames since the index was last written
 
-	begun int64 // the disk was told to write what lies before it
+	rest  []byte // what was appended and is not written
+	at    int64  // where rest belongs
+	begun int64  // the disk was told to write what lies before it
 }
 
 // framesPerFlush is how many frames a builder adds before it writes the index.
 const framesPerFlush = 64 * fanout
+
+// buildPiece is how many bytes a builder writes at a time, up to the next multiple of
+// it in the file. A page cache that keeps such pieces whole takes them at three fifths
+// of the price of as long ones that begin anywhere (ext4, Linux 6.18: 32 and 53 ms for
+// 123 MiB).
+const buildPiece = 256 << 10
 
 // writeBehind is how many bytes a builder lets wait before it tells the disk to
 // write them, so that little is left to wait for in the end.
@@ -66,7 +74,7 @@ func (t *batch) add(n int64, b []byte, k kind, plain int, sum uint32) {
 	}
 }
 
-// append writes a batch with one write.
+// append adds a batch.
 func (w *builder) append(t *batch) error {
 	s := w.s
 	s.mu.Lock()
@@ -78,10 +86,9 @@ func (w *builder) append(t *batch) error {
 	if len(t.stored) > 0 {
 		base = s.take(int64(len(t.stored)))
 		s.unsynced = true
-		if _, err := s.d.WriteAt(t.stored, base); err != nil {
+		if err := w.write(t.stored, base); err != nil {
 			return err
 		}
-		w.writeOut(base + int64(len(t.stored)))
 	}
 	for _, f := range t.frames {
 		e := f.entry
@@ -100,14 +107,54 @@ func (w *builder) append(t *batch) error {
 	return s.idx.flush(s.writeNode, s.dropNode)
 }
 
-// writeOut has the disk begin with what was written in front of end.
-func (w *builder) writeOut(end int64) {
-	if w.s.f == nil || end-w.begun < writeBehind {
+// write writes b to off, but for a rest that waits for what comes behind it. The caller
+// holds mu.
+func (w *builder) write(b []byte, off int64) error {
+	if off != w.at+int64(len(w.rest)) {
+		if err := w.writeRest(); err != nil {
+			return err
+		}
+		w.at = off
+	}
+	for len(b) > 0 {
+		piece := int(buildPiece - w.at%buildPiece)
+		n := min(len(b), piece-len(w.rest))
+		w.rest = append(w.rest, b[:n]...)
+		b = b[n:]
+		if len(w.rest) < piece {
+			continue
+		}
+		if err := w.writeRest(); err != nil {
+			return err
+		}
+		w.writeOut()
+	}
+	return nil
+}
+
+// writeRest writes what waits. The caller holds mu.
+func (w *builder) writeRest() error {
+	if len(w.rest) == 0 {
+		return nil
+	}
+	if _, err := w.s.d.WriteAt(w.rest, w.at); err != nil {
+		return err
+	}
+	w.at += int64(len(w.rest))
+	w.rest = w.rest[:0]
+	return nil
+}
+
+// writeOut has the disk begin with what was written, and prepare for as much: blocks that
+// it knows of are cheaper to write to. The caller holds mu.
+func (w *builder) writeOut() {
+	if w.s.f == nil || w.at-w.begun < writeBehind {
 		return
 	}
-	// Where this fails the last fdatasync does the work.
-	_ = unix.SyncFileRange(int(w.s.f.Fd()), w.begun, end-w.begun, unix.SYNC_FILE_RANGE_WRITE)
-	w.begun = end
+	// Where these fail the next writes and the last fdatasync do the work.
+	_ = unix.SyncFileRange(int(w.s.f.Fd()), w.begun, w.at-w.begun, unix.SYNC_FILE_RANGE_WRITE)
+	_ = w.s.reserveEnd(w.at, writeBehind)
+	w.begun = w.at
 }
 
 // finish makes the store, of size plain bytes, durable and closes it. There is none
@@ -124,6 +171,12 @@ func (w *builder) finish(size int64) (Info, error) {
 func (w *builder) complete(size int64) (Info, error) {
 	s := w.s
 	s.size = size
+	s.mu.Lock()
+	err := w.writeRest()
+	s.mu.Unlock()
+	if err != nil {
+		return Info{}, err
+	}
 	if err := s.checkpoint(true, size); err != nil {
 		return Info{}, err
 	}
