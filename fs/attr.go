@@ -166,6 +166,6 @@ func (m *mount) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut
 // dropAttr makes the kernel forget the attributes of a node.
 func (m *mount) dropAttr(s shown) {
 	if n := m.nodes.shownAs(s); n != nil {
-		m.server.InodeNotify(n.id, -1, 0)
+		m.conn.InodeNotify(n.id, -1, 0)
 	}
 }

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"fmt"
 	iofs "io/fs"
 	"os"
 	"path/filepath"
@@ -24,7 +25,7 @@ type ceilingNode struct {
 }
 
 // MountCeiling shows the bytes of the file source at dir/bench, or the files of the
-// folder source in dir, by the library and with the mount options of a mount.
+// folder source in dir, with the options of a mount, and served by go-fuse alone.
 func MountCeiling(source, dir string, o Options) (*Server, error) {
 	o.setDefaults()
 	c := &ceiling{RawFileSystem: fuse.NewDefaultRawFileSystem()}
@@ -33,7 +34,16 @@ func MountCeiling(source, dir string, o Options) (*Server, error) {
 	}
 	m := &mount{opt: o, log: o.Log, asRoot: os.Geteuid() == 0}
 	m.files.init()
-	return m.start(c, source, dir)
+	fd, err := m.attach(source, dir)
+	if err != nil {
+		return nil, err
+	}
+	// By this name go-fuse knows that the mount is made.
+	server, err := fuse.NewServer(c, fmt.Sprintf("/dev/fd/%d", fd), m.options())
+	if err != nil {
+		return nil, err
+	}
+	return m.start(server.Serve, dir), nil
 }
 
 func (c *ceiling) load(source string) error {

@@ -7,37 +7,19 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
-// attach mounts fs on dir: as root by mount(2), otherwise through fusermount3.
-func (m *mount) attach(fs fuse.RawFileSystem, dir string, o *fuse.MountOptions) (*fuse.Server, error) {
-	if !m.asRoot {
-		fd, err := fusermountOn(dir, o)
-		if err != nil {
-			return nil, err
-		}
-		// By this name go-fuse knows that the mount is made.
-		dir = fmt.Sprintf("/dev/fd/%d", fd)
-	}
-	server, err := fuse.NewServer(fs, dir, o)
-	if err != nil {
-		return nil, fmt.Errorf("mount: %w", err)
-	}
-	return server, nil
-}
-
-// fusermountOn mounts on dir through fusermount3 and returns the descriptor of the
-// mount's device, which fusermount3 hands over through a socket.
-func fusermountOn(dir string, o *fuse.MountOptions) (int, error) {
+// fusermountOn mounts source on dir through fusermount3 and returns the descriptor of
+// the mount's device, which fusermount3 hands over through a socket.
+func (m *mount) fusermountOn(source, dir string) (int, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socketpair", err)
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
 	defer ours.Close()
-	err = fusermountWith(theirs, "-o", fusermountOptions(o), "--", dir)
+	err = fusermountWith(theirs, "-o", m.fusermountOptions(source), "--", dir)
 	theirs.Close()
 	if err != nil {
 		return -1, err
@@ -45,16 +27,13 @@ func fusermountOn(dir string, o *fuse.MountOptions) (int, error) {
 	return receiveDescriptor(pair[0])
 }
 
-// fusermountOptions are o in the words of fusermount3, in which a comma ends an
-// option unless it stands behind a backslash.
-func fusermountOptions(o *fuse.MountOptions) string {
-	words := append([]string{
-		"fsname=" + o.FsName,
-		"subtype=" + o.Name,
-		fmt.Sprintf("max_read=%d", o.MaxWrite),
-	}, o.Options...)
-	if o.AllowOther {
-		words = append(words, "allow_other")
+// fusermountOptions are what fusermount3 is told of a mount of source. A comma ends an
+// option there, unless it stands behind a backslash.
+func (m *mount) fusermountOptions(source string) string {
+	words := append([]string{"fsname=" + source, "subtype=" + fsName}, m.kernelOptions()...)
+	words = append(words, m.opt.Restrict...)
+	if !m.opt.Writable {
+		words = append(words, "ro")
 	}
 	escape := strings.NewReplacer(`\`, `\\`, `,`, `\,`)
 	for i, w := range words {

@@ -226,7 +226,7 @@ func (m *mount) seek(h *handle, off int64, whence uint32) (at int64, err error) 
 		if err != nil {
 			end = hole // Zero bytes stand for all up to the end of the file.
 		}
-		m.server.InodeNotify(h.node.id, hole, end-hole)
+		m.conn.InodeNotify(h.node.id, hole, end-hole)
 		flushed = hole
 	}
 }

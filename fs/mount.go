@@ -12,6 +12,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"lazyfs/internal/fusedev"
 	"lazyfs/store"
 )
 
@@ -23,8 +24,6 @@ const (
 	// maxBackground bounds the asynchronous requests under way: read-ahead and
 	// writes of mapped pages.
 	maxBackground = 64
-	// maxInflight bounds the memory of requests being served, in bytes.
-	maxInflight = 64 << 20
 )
 
 // mount is the file system that go-fuse drives.
@@ -44,7 +43,7 @@ type mount struct {
 	handles       handles
 	counts        counts
 	logged        logged
-	server        *fuse.Server
+	conn          *fusedev.Conn
 }
 
 // A Server is a mount that is being served.
@@ -154,23 +153,26 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 	if abs, err := filepath.Abs(source); err == nil {
 		source = abs
 	}
-	s, err := m.start(counting{m}, source, dir)
-	if err == nil && m.asRoot {
+	fd, err := m.attach(source, dir)
+	if err != nil {
+		return nil, err
+	}
+	if m.conn, err = fusedev.New(fd, counting{m}, m.options()); err != nil {
+		return nil, errors.Join(err, m.unmount(dir, true))
+	}
+	s := m.start(m.conn.Serve, dir)
+	if m.asRoot {
 		if err := widenPages(dir); err != nil {
 			// The mount is right without it, where /sys is read-only say.
 			m.log.Printf("%s: the kernel reads ahead, and keeps, as little as by default: %v", dir, err)
 		}
 	}
-	return s, err
+	return s, nil
 }
 
-// start mounts fs, which is m with counters but in benchmarks, and serves it.
-func (m *mount) start(fs fuse.RawFileSystem, source, dir string) (*Server, error) {
-	server, err := m.attach(fs, dir, m.mountOptions(source))
-	if err != nil {
-		return nil, err
-	}
-	m.server = server
+// start begins to serve the mount at dir: serve answers the kernel until the mount is
+// gone.
+func (m *mount) start(serve func(), dir string) *Server {
 	s := &Server{
 		m:        m,
 		dir:      dir,
@@ -179,45 +181,28 @@ func (m *mount) start(fs fuse.RawFileSystem, source, dir string) (*Server, error
 		done:     make(chan struct{}),
 	}
 	go func() {
-		server.Serve()
+		serve()
 		s.end.Do(func() { close(s.ended) })
 	}()
 	go m.files.run(m.opt.SyncAfter, s.stopSync)
 	go s.finish()
-	return s, nil
+	return s
 }
 
-// mountOptions are what the kernel and go-fuse are told of a mount of source.
-func (m *mount) mountOptions(source string) *fuse.MountOptions {
+// options are what go-fuse is told, and through it the kernel.
+func (m *mount) options() *fuse.MountOptions {
 	o := &fuse.MountOptions{
-		FsName:                   source,
-		Name:                     "lazyfs",
-		AllowOther:               m.opt.AllowOther,
-		Options:                  []string{"default_permissions"},
-		DirectMountStrict:        m.asRoot,
 		MaxWrite:                 maxRequest,
 		MaxBackground:            maxBackground,
-		MaxInflightRequestBytes:  maxInflight,
 		ExplicitDataCacheControl: true,
 		EnableAcl:                true,
 		DisableSplice:            true,
 		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DONT_MASK | fuse.CAP_SETXATTR_EXT,
 		Logger:                   m.log,
 	}
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-	if m.asRoot && m.opt.AllowOther {
-		flags = unix.MS_MGC_VAL
-	}
-	o.Options = append(o.Options, m.opt.Restrict...)
 	if m.opt.Writable {
 		o.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE
-	} else {
-		flags |= unix.MS_RDONLY
-		if !m.asRoot {
-			o.Options = append(o.Options, "ro")
-		}
 	}
-	o.DirectMountFlags = flags
 	return o
 }
 

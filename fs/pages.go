@@ -64,7 +64,7 @@ func (m *mount) keepPages(f *file, generation uint64, size int64) {
 
 // dropPages makes the kernel forget what it has of n's content.
 func (m *mount) dropPages(n *node) {
-	m.server.InodeNotify(n.id, 0, 0)
+	m.conn.InodeNotify(n.id, 0, 0)
 }
 
 // quieted is the ctime that users see of a backing inode whose ctime is c.

@@ -5,10 +5,9 @@ import "runtime"
 // Procs is how many threads may run Go code at once (runtime.GOMAXPROCS) in a process
 // that serves a mount, once it is mounted.
 //
-// go-fuse decides by the GOMAXPROCS at the time of Mount how many goroutines wait for
-// the kernel's requests: one more, and at least three. Each blocks a thread, which
-// keeps its right to run Go code, and finds it again at once when a request comes,
-// as long as there is one more than are blocked. With fewer a thread that has a
-// request waits until the scheduler takes the right from one that has none, 20 µs
-// and a switch of threads later.
+// By the GOMAXPROCS at the time of Mount at most so many threads, and at least two, wait
+// for the kernel's requests. Each keeps its right to run Go code, and finds it again at
+// once when a request comes, as long as there is one more than wait. With fewer a thread
+// that has a request waits until the scheduler takes the right from one that has none,
+// 20 µs and a switch of threads later.
 func Procs() int { return max(2, runtime.GOMAXPROCS(0)) + 2 }

@@ -23,6 +23,6 @@ func (m *mount) push(n *node, f *file) {
 	defer pushBuffers.Put(b)
 	// What can't be read, or isn't taken, is asked for by the read.
 	if got, err := f.readAt(b[:size], 0); err == nil && int64(got) == size {
-		m.server.InodeNotifyStoreCache(n.id, 0, b[:size])
+		m.conn.InodeNotifyStoreCache(n.id, 0, b[:size])
 	}
 }

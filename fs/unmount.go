@@ -47,13 +47,13 @@ func (s *Server) Unmount() error {
 		return s.Wait()
 	default:
 	}
-	err := s.unmount(false)
-	for begin := time.Now(); err != nil && time.Since(begin) < unmountTries; err = s.unmount(false) {
+	err := s.m.unmount(s.dir, false)
+	for begin := time.Now(); err != nil && time.Since(begin) < unmountTries; err = s.m.unmount(s.dir, false) {
 		time.Sleep(2 * time.Millisecond)
 	}
 	if err != nil {
 		s.m.takeAllPages()
-		if err = s.unmount(true); err == nil {
+		if err = s.m.unmount(s.dir, true); err == nil {
 			s.m.log.Printf("%s: files are in use: the mount is detached", s.dir)
 		}
 	}
@@ -73,15 +73,15 @@ func (s *Server) Unmount() error {
 	return s.Wait()
 }
 
-// unmount takes the mount out of the tree, and with lazy even when it is busy.
-func (s *Server) unmount(lazy bool) error {
+// unmount takes the mount at dir out of the tree, and with lazy even when it is busy.
+func (m *mount) unmount(dir string, lazy bool) error {
 	switch {
-	case !s.m.asRoot && lazy:
-		return fusermount("-u", "-z", "--", s.dir)
-	case !s.m.asRoot:
-		return fusermount("-u", "--", s.dir)
+	case !m.asRoot && lazy:
+		return fusermount("-u", "-z", "--", dir)
+	case !m.asRoot:
+		return fusermount("-u", "--", dir)
 	case lazy:
-		return unix.Unmount(s.dir, unix.MNT_DETACH)
+		return unix.Unmount(dir, unix.MNT_DETACH)
 	}
-	return unix.Unmount(s.dir, 0)
+	return unix.Unmount(dir, 0)
 }

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
@@ -187,7 +186,7 @@ func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (in
 		page := int64(unix.Getpagesize())
 		b := make([]byte, size-(size-1)/page*page)
 		got, err := read(b, size-int64(len(b)))
-		if err == nil && got == len(b) && m.server.InodeNotifyStoreCache(n.id, size-int64(len(b)), b) == fuse.OK {
+		if err == nil && got == len(b) && m.conn.InodeNotifyStoreCache(n.id, size-int64(len(b)), b) == nil {
 			n.mu.Lock()
 			n.told.size = size
 			n.mu.Unlock()
@@ -203,7 +202,7 @@ func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (in
 
 // takePages makes the kernel hand over what was written to n and is in its pages alone.
 func (m *mount) takePages(n *node) {
-	m.server.InodeNotify(n.id, 0, 0)
+	m.conn.InodeNotify(n.id, 0, 0)
 }
 
 // takeAllPages is takePages for all that is open.

@@ -40,8 +40,12 @@ var arrows = map[string]node{
 		tests: []string{"codec"},
 		std:   []string{"flag"},
 	},
+	"internal/fusedev": {
+		code: []string{"github.com/hanwen/go-fuse/v2", "golang.org/x/sys"},
+		std:  []string{"flag"},
+	},
 	"fs": {
-		code: []string{"store", "codec", "github.com/hanwen/go-fuse/v2", "golang.org/x/sync", "golang.org/x/sys"},
+		code: []string{"store", "codec", "internal/fusedev", "github.com/hanwen/go-fuse/v2", "golang.org/x/sync", "golang.org/x/sys"},
 		std:  []string{"flag"},
 	},
 	"internal/load": {
