@@ -121,7 +121,7 @@ func (p *packer) run(ctx context.Context) (int64, error) {
 // packSmall packs one frame at most, into the superblock if it fits there.
 func (p *packer) packSmall(job *packJob) error {
 	s, plain := p.w.s, job.plain[:job.n]
-	if p.size == 0 {
+	if len(plain) == 0 { // There is nothing, or a hole.
 		return nil
 	}
 	inline, err := s.compressInline(plain, p.size)

@@ -178,6 +178,19 @@ func TestPackHoles(t *testing.T) {
 	}
 }
 
+// A file that is one hole is packed as one, also when it is just as long as a frame.
+func TestPackHole(t *testing.T) {
+	for _, size := range []int{1, DefaultFrameSize - 1, DefaultFrameSize, DefaultFrameSize + 1, 3 * DefaultFrameSize} {
+		src := memoryFile(t, nil)
+		defer src.Close()
+		must(t, src.Truncate(int64(size)))
+		f := tempFile(t)
+		_, err := Pack(context.Background(), f, src, PackOptions{})
+		must(t, err)
+		verifyStore(t, f.Name(), make([]byte, size))
+	}
+}
+
 // A pack whose source fails, be it for an early end, or that is cancelled, ends with
 // the cause, and its file is no store; until then its progress only grows.
 func TestPackFails(t *testing.T) {
