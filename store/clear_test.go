@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -246,5 +247,34 @@ func TestChangedNodesAreLetGo(t *testing.T) {
 	must(t, s.checkpointNow())
 	if n := s.idx.loaded(s.idx.root); n > keptNodes+20 {
 		t.Errorf("%d nodes are in memory, want about %d", n, keptNodes)
+	}
+}
+
+// All frames that a store can have become holes at once, and the log tells it.
+func TestClearLargest(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	for _, off := range []int64{0, MaxSize - 1} {
+		mustWrite(t, s, []byte("x"), off)
+	}
+	must(t, s.Sync())
+	must(t, s.Punch(0, MaxSize))
+	must(t, s.Sync())
+	if len(s.logBlocks) == 0 {
+		t.Fatal("the log is not used")
+	}
+	mustWrite(t, s, []byte("later"), 0)
+	must(t, s.Sync())
+	r, err := openDisk(diskWith(d.durable), nil, Options{})
+	must(t, err)
+	if r.Generation() != s.Generation() {
+		t.Errorf("opens as generation %d, want %d", r.Generation(), s.Generation())
+	}
+	if end, err := r.SeekHole(0); err != nil || end != MinFrameSize {
+		t.Errorf("the first hole is at %#x, %v, want %#x", end, err, MinFrameSize)
+	}
+	if at, err := r.SeekData(MinFrameSize); err != io.EOF {
+		t.Errorf("there is data at %#x, %v, want none", at, err)
 	}
 }

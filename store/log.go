@@ -214,7 +214,7 @@ func (t *logTrimmer) trim(commits []commit) ([]commit, error) {
 func (t *logTrimmer) valid(c commit) bool {
 	for _, op := range c.ops {
 		switch {
-		case op.code == opClear && op.arg.place <= maxFrameNumber && op.frame+int64(op.arg.place) <= maxFrameNumber+1:
+		case op.code == opClear && op.arg.place <= maxFrameNumber+1 && op.frame+int64(op.arg.place) <= maxFrameNumber+1:
 		case op.code == opSet && checkFrameEntry(op.arg, op.frame, t.frameSize, maxFileSize) == nil:
 		default:
 			return false
