@@ -170,10 +170,11 @@ func (s *Store) writeLog(blocks []logBlock, places []int64) (whole bool, err err
 func undone(n int, err error) bool { return n == 0 && isNoSpace(err) }
 
 // mayBe notes that generation gen may be on disk though its write failed. Its number
-// is not used again, what it names is kept until a whole superblock follows, and no
-// log does before. The caller holds mu.
+// is not used again, what it names is kept until a whole superblock follows, which the
+// next commit writes, and no log does before. The caller holds mu.
 func (s *Store) mayBe(gen uint64) {
 	s.torn, s.gen, s.cleared = true, gen, nil
+	s.changes = true // The write may have torn the only superblock that has the last commit.
 	clear(s.changed)
 }
 

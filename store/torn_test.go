@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -136,5 +137,28 @@ func TestReaderOfFailedCommit(t *testing.T) {
 		if got, err := readAll(r); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: generation %d is gone: %v", what, r.Generation(), err)
 		}
+	}
+}
+
+// A superblock that failed while a store was compacted, and tore the only one that had
+// the last commit, is replaced by the next Sync, though nothing was written since.
+func TestSyncAfterTornSuperblock(t *testing.T) {
+	d := &tornDisk{simDisk: &simDisk{}, some: 100}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	must(t, s.Sync())
+	want := text(1000, "kept ")
+	mustWrite(t, s, want, 0)
+	must(t, s.Commit()) // By a superblock that nobody waits for.
+	d.full = true
+	if _, err := newCompactor(s, context.Background(), CompactOptions{}, compactStep).checkpoint(0); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("checkpoint without room for a superblock: %v", err)
+	}
+	d.full = false
+	must(t, s.Sync())
+	r, err := openDisk(diskWith(d.durable), nil, Options{})
+	must(t, err)
+	if got, err := readAll(r); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes are on disk of %d, %v", len(got), len(want), err)
 	}
 }
