@@ -113,3 +113,44 @@ func TestAddBesideCompact(t *testing.T) {
 	close(stop)
 	must(t, <-done)
 }
+
+// A lateContext calls late when it is first asked whether it has ended.
+type lateContext struct {
+	context.Context
+	once sync.Once
+	late func()
+}
+
+func (c *lateContext) Err() error {
+	c.once.Do(c.late)
+	return c.Context.Err()
+}
+
+// An unreservedDisk is one of a file system that can't reserve.
+type unreservedDisk struct{ *simDisk }
+
+func (d unreservedDisk) Reserve(_, _ int64) error { return nil }
+
+// Of frames written while a store is compacted, for which the disk turns out to have no
+// room, none is committed without the others.
+func TestCompactCommitsAllOrNothing(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(unreservedDisk{d}, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	want := noise(60*MinFrameSize, 1)
+	mustWrite(t, s, want, 0)
+	must(t, s.checkpointNow())
+	must(t, s.Punch(10*MinFrameSize, 30*MinFrameSize))
+	clear(want[10*MinFrameSize : 40*MinFrameSize])
+	must(t, s.Sync())
+	d.setFull(true)
+	late := func() { mustWrite(t, s, noise(60*MinFrameSize, 2), 0) }
+	if err := s.Compact(&lateContext{Context: context.Background(), late: late}, CompactOptions{}); !isNoSpace(err) {
+		t.Errorf("compact on a full disk: %v, want ENOSPC", err)
+	}
+	r, err := openDisk(diskWith(d.durable), nil, Options{})
+	must(t, err)
+	if got, err := readAll(r); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("generation %d of %d is none that there was, %v", r.Generation(), s.Generation(), err)
+	}
+}

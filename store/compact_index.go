@@ -31,12 +31,10 @@ func (c *compactor) checkpoint(goal int64) (left int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	err = s.flushFrozen(state)
-	if err == nil {
-		left, err = c.writeNodes(goal)
-	}
-	if isNoSpace(err) {
-		left, err = c.writeNodes(0)
+	if err = s.flushFrozen(state); err == nil {
+		if left, err = c.writeNodes(goal); isNoSpace(err) {
+			left, err = c.writeNodes(0)
+		}
 	}
 	if err == nil {
 		err = s.checkpoint(true, state.size)
