@@ -154,3 +154,26 @@ func TestCompactCommitsAllOrNothing(t *testing.T) {
 		t.Errorf("generation %d of %d is none that there was, %v", r.Generation(), s.Generation(), err)
 	}
 }
+
+// What is reserved for frames that are in the file, but not yet committed, is kept when
+// a compaction gives space back.
+func TestReservedBesideCompact(t *testing.T) {
+	dir := smallDisk(t, "8m")
+	s, err := Create(filepath.Join(dir, "s.lazy"), CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	defer s.Discard()
+	mustWrite(t, s, noise(64*MinFrameSize, 1), 0)
+	must(t, s.Truncate(4000*MinFrameSize))
+	must(t, s.checkpointNow())
+	late := func() {
+		for n := range int64(3000) { // Zeros: only the log takes room for them.
+			must(t, s.WriteFrame(100+n, make([]byte, MinFrameSize)))
+		}
+	}
+	must(t, s.Compact(&lateContext{Context: context.Background(), late: late}, CompactOptions{}))
+	if len(s.changed) < 3000 {
+		t.Fatal("the frames are committed already")
+	}
+	fillDisk(t, dir)
+	must(t, s.Sync())
+}

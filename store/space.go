@@ -207,14 +207,14 @@ func (s *Store) punchFree(all bool) {
 	if s.space == nil || !all && s.unpunched() <= kept {
 		return
 	}
-	if s.waits() && !s.covered(s.need(0)) {
+	if s.owes() && !s.covered(s.need(0)) {
 		return // It needs what is in the gaps.
 	}
 	s.punchGaps(all, kept/2)
 	s.cutFile()
 }
 
-// cutFile cuts off what lies behind the end, but not the room for what waits.
+// cutFile cuts off what lies behind the end, but not the room for what is to be committed.
 func (s *Store) cutFile() {
 	size, err := s.d.Size()
 	if err != nil || !s.slotDurable {
@@ -224,7 +224,7 @@ func (s *Store) cutFile() {
 	// before its own end.
 	end := max(s.space.end(), s.sb.end)
 	switch {
-	case s.waits():
+	case s.owes():
 		// A file that is cut keeps its blocks before the cut: those reserved there, too.
 		end = roundUp(max(end, s.space.end()+s.need(0)), blockLen)
 		if size <= end {
