@@ -88,7 +88,10 @@ func (s *Store) sparePinned() error {
 	})
 	// No generation has anything behind the longest file.
 	if end, size := s.space.end(), min(size, maxFileSize); size > end {
-		held = append(held, extent{end, roundUp(size-end, unit)})
+		tail := extent{end, roundUp(size-end, unit)}
+		held = append(held, tail)
+		s.blocks.end = tail.end()
+		s.blocks.lost(tail) // An earlier writer may have punched it, too.
 	}
 	for _, e := range held {
 		if err := s.space.claim(e); err != nil {
