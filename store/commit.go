@@ -57,7 +57,7 @@ func (s *Store) commitChanges(wait bool, size int64) (err error) {
 		err = s.checkpoint(wait, size)
 	case s.checkpointHelps():
 		err = s.checkpoint(wait, size)
-		if isNoSpace(err) && !s.torn {
+		if isNoSpace(err) && !s.torn && s.failed == nil {
 			err = s.appendLog(wait, size)
 		}
 	default:
