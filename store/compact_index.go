@@ -76,17 +76,23 @@ func (c *compactor) touchNodes(goal int64) (left int, err error) {
 		level int
 	}
 	var places []place
-	room := s.space.freeBytes()
+	room, full := s.space.freeBytes(), false
 	err = s.idx.nodes(func(first int64, e entry) error {
 		x := e.extent()
 		inWindow := x.off < c.window.end() && c.window.off < x.end()
 		switch {
 		case x.end() <= goal && !inWindow:
-		case len(places) == maxNodeMoves:
+		case len(places) == maxNodeMoves || full:
 			left++
 		case x.len <= room:
+			err := c.mayMove(first)
+			if full = isNoSpace(err); full {
+				left++
+				return nil
+			}
 			places = append(places, place{first, int(e.kind() - kindNode)})
 			room -= x.len
+			return err
 		}
 		return nil
 	})
@@ -94,6 +100,17 @@ func (c *compactor) touchNodes(goal int64) (left int, err error) {
 		err = s.idx.touch(places[i].first, places[i].level)
 	}
 	return left, s.blame(err, 0)
+}
+
+// mayMove notes that the nodes above frame first are to be written. Where a gap turns
+// out to have no blocks that takes room which is reserved: it may not be that of what
+// was accepted. The caller holds mu.
+func (c *compactor) mayMove(first int64) error {
+	if c.s.owes() {
+		return c.s.reserve(first)
+	}
+	c.s.changing.add(first, c.s.idx.depth())
+	return nil
 }
 
 // touch marks the node of that level which covers frame as changed, and with it
