@@ -19,15 +19,35 @@ func (s *Store) readDurable() ([]commit, error) {
 		return nil, err
 	}
 	s.d.Forget(0, dataStart)
-	if commits, err = s.readWith(scanLog); err != nil {
+	if err := s.forgetLog(); err != nil {
 		return nil, err
-	}
-	for _, e := range namedBy(commits) {
-		s.d.Forget(e.off, e.len)
 	}
 	commits, err = s.readOnce()
 	s.slotDurable = true
 	return commits, err
+}
+
+// forgetLog has the log, its end included, and all frames that it names read from the
+// disk. There it may go on otherwise than in memory, and name others.
+func (s *Store) forgetLog() error {
+	for known := []extent(nil); ; {
+		commits, err := s.readWith(scanLog)
+		if err != nil {
+			return err
+		}
+		end := s.sb.logOff
+		if n := len(commits); n > 0 {
+			end = commits[n-1].next
+		}
+		named := namedBy(append(commits, commit{blocks: []int64{end}}))
+		if slices.Equal(named, known) {
+			return nil
+		}
+		for _, e := range named {
+			s.d.Forget(e.off, e.len)
+		}
+		known = named
+	}
 }
 
 // namedBy is where the commits and the frames that they name lie: whole blocks, in

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"testing"
 )
@@ -40,5 +41,32 @@ func TestNamedBy(t *testing.T) {
 	}
 	if len(named) > 0 {
 		t.Errorf("%d blocks are left out", len(named))
+	}
+}
+
+// Where the log goes on on the disk, behind where it ends in memory, a writer takes no
+// frame for whole that is in memory alone.
+func TestOpenLostLog(t *testing.T) {
+	f := newForge()
+	plain := text(4096, "old ")
+	f.leaf(f.frame(kindLZ4, 0, plain), f.frame(kindLZ4, 1, plain))
+	zero := f.put(kindLZ4, 0, encoded(kindLZ4, text(4096, "new ")), 4096)
+	f.b = append(f.b, make([]byte, 2*blockLen)...) // None of these lie in one block.
+	one := f.put(kindLZ4, 1, encoded(kindLZ4, text(4096, "new ")), 4096)
+	f.b = append(f.b, make([]byte, 2*blockLen)...)
+	at := len(f.b)
+	f.log(logBlock{gen: 4, size: 2 * 4096, end: true, ops: []logOp{{opSet, 0, zero}}},
+		logBlock{gen: 5, size: 2 * 4096, end: true, ops: []logOp{{opSet, 1, one}}})
+	d := diskWith(f.image())
+	clear(d.now[at+logBlockLen:])
+	clear(d.durable[one.off() : one.off()+int64(one.stored())])
+	s, err := openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	must(t, s.Close())
+	r, err := openDisk(diskWith(d.durable), nil, Options{})
+	must(t, err)
+	want := append(text(4096, "new "), plain...)
+	if got, err := readAll(r); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what is found is wrong: %v", err)
 	}
 }
