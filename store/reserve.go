@@ -227,9 +227,11 @@ func (s *Store) reserveRecord(size int64) error {
 	return s.spareNodes(0)
 }
 
-// reserveLog makes sure that the places chosen for the log have blocks.
+// reserveLog makes sure that the places chosen for the log have blocks. One that may hold
+// a record whose write failed is left alone: no log follows there, and zeros that only
+// memory has would hide that record from the next writer.
 func (s *Store) reserveLog() error {
-	if s.logReserved {
+	if s.logReserved || s.torn {
 		return nil
 	}
 	places := []extent{{s.logNext, logBlockLen}, s.logRun}

@@ -162,3 +162,49 @@ func TestSyncAfterTornSuperblock(t *testing.T) {
 		t.Errorf("%d bytes are on disk of %d, %v", len(got), len(want), err)
 	}
 }
+
+// A record whose write failed, but that may be on disk all the same, is there for the
+// next writer, too, whatever is written behind it: what that one finds is not changed by
+// a power cut.
+func TestOpenAfterFailedRecord(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	mustWrite(t, s, noise(9*MinFrameSize, 1), 0)
+	must(t, s.Close())
+	s, err = openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	mustWrite(t, s, noise(MinFrameSize, 2), 0)
+	s.d = &lateFailure{disk: d}
+	if err := s.Sync(); !errors.Is(err, unix.EIO) {
+		t.Fatalf("sync without a log: %v", err)
+	}
+	mustWrite(t, s, noise(MinFrameSize, 3), 0)
+	must(t, s.Discard())
+	s, err = openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	want, err := readAll(s)
+	must(t, err)
+	for left := range len(d.pending) + 1 { // The others are lost.
+		image := bytes.Clone(d.durable)
+		for _, op := range d.pending[:left] {
+			image = op.apply(image)
+		}
+		r, err := openDisk(diskWith(image), nil, Options{})
+		must(t, err)
+		if got, err := readAll(r); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("generation %d was opened, %d of %d writes later it is %d, %v", s.Generation(), left, len(d.pending), r.Generation(), err)
+		}
+	}
+}
+
+// A lateFailure does what is written to the log, and says that it failed.
+type lateFailure struct{ disk }
+
+func (d *lateFailure) WriteAt(p []byte, off int64) (int, error) {
+	n, err := d.disk.WriteAt(p, off)
+	if err == nil && len(p) == logBlockLen && bytes.HasPrefix(p, []byte("LZlg")) {
+		return 0, unix.EIO
+	}
+	return n, err
+}
