@@ -177,3 +177,17 @@ func TestReservedBesideCompact(t *testing.T) {
 	fillDisk(t, dir)
 	must(t, s.Sync())
 }
+
+// The same for the frame of a small store that no longer fits into its superblock.
+func TestReservedForInlineBesideCompact(t *testing.T) {
+	dir := smallDisk(t, "8m")
+	s, err := Create(filepath.Join(dir, "s.lazy"), CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	defer s.Discard()
+	mustWrite(t, s, text(1000, "small "), 0)
+	must(t, s.Sync())
+	late := func() { must(t, s.Truncate(2*MinFrameSize)) }
+	must(t, s.Compact(&lateContext{Context: context.Background(), late: late}, CompactOptions{}))
+	fillDisk(t, dir)
+	must(t, s.Sync())
+}

@@ -71,7 +71,7 @@ func (s *Store) need(more int) int64 {
 func (s *Store) waits() bool { return len(s.dirty)+len(s.frozen)+s.booked > 0 }
 
 // owes reports whether anything that was accepted is still to be committed.
-func (s *Store) owes() bool { return s.waits() || len(s.changed)+len(s.cleared) > 0 }
+func (s *Store) owes() bool { return s.changes || s.waits() || len(s.changed)+len(s.cleared) > 0 }
 
 // frameRoom is what a frame takes at most.
 func (s *Store) frameRoom() int64 { return roundUp(int64(frameHeadLen+s.frameSize), unit) }
