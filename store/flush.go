@@ -52,7 +52,7 @@ func (s *Store) oldestDirty(limit int64) (int64, *dirtyFrame) {
 		switch d := s.dirty[n]; {
 		case d == nil:
 		case s.frozen[n] != nil, // An older form of it is on its way to the file.
-			n == 0 && s.small(s.size): // It was accepted without room: the superblock may hold it.
+			n == 0 && s.size <= inlineMax: // It was accepted without room: the superblock may hold it.
 			s.queue = append(s.queue, n)
 		default:
 			return n, d

@@ -55,3 +55,31 @@ func TestCloseWithoutRoom(t *testing.T) {
 		must(t, s.Close())
 	}
 }
+
+// A write to a store that was cut to what fits into its superblock takes no room of a
+// full disk, also where little may wait in memory.
+func TestWriteToCutStoreOnFullDisk(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	mustWrite(t, s, noise(9*MinFrameSize, 1), MinFrameSize)
+	must(t, s.checkpointNow())
+	must(t, s.Discard())
+	d.setFull(true)
+	reopen := func() {
+		s, err = openDisk(d, nil, Options{Writable: true, DirtyBytes: 1})
+		must(t, err)
+	}
+	reopen()
+	must(t, s.Truncate(1000)) // Which the log tells: the first frame is a hole.
+	must(t, s.Commit())
+	must(t, s.Discard())
+	reopen()
+	want := noise(1000, 2)
+	mustWrite(t, s, want, 0)
+	s.flusher.Wait()
+	must(t, s.Sync())
+	r, err := openDisk(diskWith(d.durable), nil, Options{})
+	must(t, err)
+	same(t, r, want)
+}
