@@ -105,6 +105,9 @@ type FrameInfo struct {
 func (s *Store) FrameInfo(n int64) (FrameInfo, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.closed {
+		return FrameInfo{}, os.ErrClosed
+	}
 	e, err := s.entryOf(n)
 	if err != nil {
 		return FrameInfo{}, s.blame(err, n)

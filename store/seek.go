@@ -1,12 +1,18 @@
 package store
 
-import "io"
+import (
+	"io"
+	"os"
+)
 
 // SeekData returns the offset of the first plain byte at or after off that does
 // not lie in a hole, io.EOF when there is none.
 func (s *Store) SeekData(off int64) (int64, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.closed {
+		return 0, os.ErrClosed
+	}
 	if off < 0 || off >= s.size {
 		return 0, io.EOF
 	}
@@ -22,6 +28,9 @@ func (s *Store) SeekData(off int64) (int64, error) {
 func (s *Store) SeekHole(off int64) (int64, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.closed {
+		return 0, os.ErrClosed
+	}
 	if off < 0 || off >= s.size {
 		return 0, io.EOF
 	}

@@ -1,0 +1,58 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Whatever is asked of a store that is closed, the answer is that it is.
+func TestClosed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	for _, size := range []int{100, 9 * MinFrameSize} {
+		for _, writable := range []bool{false, true} {
+			f, err := os.Create(path)
+			must(t, err)
+			s, err := CreateFile(f, CreateOptions{FrameSize: MinFrameSize})
+			must(t, err)
+			mustWrite(t, s, noise(size, 1), 0)
+			must(t, s.Close())
+			s, err = Open(path, Options{Writable: writable})
+			must(t, err)
+			w := s.NewFrameWriter()
+			must(t, s.Close())
+			b := make([]byte, MinFrameSize)
+			for what, ask := range map[string]func() error{
+				"ReadAt":       func() error { _, err := s.ReadAt(b, 0); return err },
+				"ReadFrame":    func() error { _, err := s.ReadFrame(0, b); return err },
+				"ReadFrames":   func() error { _, _, err := s.ReadFrames(0, b); return err },
+				"SeekData":     func() error { _, err := s.SeekData(0); return err },
+				"SeekHole":     func() error { _, err := s.SeekHole(0); return err },
+				"Info":         func() error { _, err := s.Info(); return err },
+				"FrameInfo":    func() error { _, err := s.FrameInfo(0); return err },
+				"Check":        func() error { return s.Check(context.Background(), func(*DamageError) {}, nil) },
+				"Dump":         func() error { return s.Dump(io.Discard) },
+				"Copy":         func() error { return Copy(context.Background(), tempFile(t), s, nil) },
+				"WriteAt":      func() error { _, err := s.WriteAt(b, 0); return err },
+				"WriteFrame":   func() error { return s.WriteFrame(0, b[:min(size, len(b))]) },
+				"ExpectWrites": func() error { return s.ExpectWrites() },
+				"Add":          func() error { return w.Add(0, b[:min(size, len(b))]) },
+				"Truncate":     func() error { return s.Truncate(5) },
+				"Punch":        func() error { return s.Punch(0, 5) },
+				"Commit":       func() error { return s.Commit() },
+				"Sync":         func() error { return s.Sync() },
+				"Compact":      func() error { return s.Compact(context.Background(), CompactOptions{}) },
+				"Discard":      func() error { return s.Discard() },
+				"Close":        func() error { return s.Close() },
+			} {
+				if err := ask(); !errors.Is(err, os.ErrClosed) {
+					t.Errorf("%s of a store of %d bytes, writable %v: %v, want os.ErrClosed", what, size, writable, err)
+				}
+			}
+			w.Close()
+		}
+	}
+}
