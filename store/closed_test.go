@@ -56,3 +56,24 @@ func TestClosed(t *testing.T) {
 		}
 	}
 }
+
+// A FrameWriter that is closed takes nothing, and a second Close does not give its memory
+// to two others.
+func TestFrameWriterClosed(t *testing.T) {
+	s, err := createDisk(&simDisk{}, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	must(t, s.Truncate(9*MinFrameSize))
+	w := s.NewFrameWriter()
+	w.Close()
+	w.Close()
+	if err := w.Add(1, make([]byte, MinFrameSize)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("add to a closed FrameWriter: %v, want os.ErrClosed", err)
+	}
+	must(t, w.Flush())
+	a, b := s.NewFrameWriter(), s.NewFrameWriter()
+	defer a.Close()
+	defer b.Close()
+	if a.buf == b.buf {
+		t.Error("two FrameWriters have one buffer")
+	}
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,8 +19,8 @@ const gatherBytes = 256 << 10
 // Until Flush some of the frames are as they were, and nobody else may write them.
 type FrameWriter struct {
 	s      *Store
-	buf    *buffer
-	used   int // bytes of buf
+	buf    *buffer // nil once it is closed
+	used   int     // bytes of buf
 	frames []gathered
 	booked int // of them, that room is booked for
 
@@ -60,6 +61,9 @@ func (s *Store) encodeRoom() int { return frameHeadLen + s.frameSize + unit }
 // if it is the last one, to replace frame n: what lies behind that is left out. After
 // an error nothing is known of the frames that were added before.
 func (w *FrameWriter) Add(n int64, p []byte) error {
+	if w.buf == nil {
+		return os.ErrClosed
+	}
 	if len(w.buf.b)-w.used < w.s.encodeRoom() {
 		if err := w.Flush(); err != nil {
 			return err
@@ -261,5 +265,8 @@ func (w *FrameWriter) forget() {
 // Close gives the memory back, and forgets what was not flushed.
 func (w *FrameWriter) Close() {
 	w.forget()
-	putBuffer(w.buf)
+	if w.buf != nil {
+		putBuffer(w.buf)
+		w.buf = nil
+	}
 }
