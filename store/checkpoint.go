@@ -190,7 +190,10 @@ func (s *Store) tidy() {
 	if s.space == nil && err == nil && (s.surplus || size > s.closedEnd()) {
 		err = s.loadSpace()
 	}
-	if s.space == nil || len(s.limbo) > 0 || err != nil {
+	if s.space == nil || err != nil {
+		return
+	}
+	if s.reclaim(); len(s.limbo) > 0 {
 		return
 	}
 	if s.keptLog() == 0 {

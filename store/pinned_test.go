@@ -2,9 +2,13 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
+
+	"lazyfs/codec"
 )
 
 // Where the file is longer than a store can be a writer has no room beside the reader of
@@ -45,5 +49,28 @@ func TestPinnedInLongFile(t *testing.T) {
 	defer reader.Close()
 	if got, err := readAll(reader); err != nil || !bytes.Equal(got, new) {
 		t.Errorf("what is written later is not there: %v", err)
+	}
+}
+
+// What a reader held is given back when the store is closed after the reader, though
+// nothing was written since.
+func TestCloseAfterReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	want := fragment(t, path, "front", 1000)
+	s, err := Open(path, Options{Writable: true})
+	must(t, err)
+	reader, err := Open(path, Options{})
+	must(t, err)
+	must(t, s.Compact(context.Background(), CompactOptions{Codec: codec.Zstd}))
+	must(t, reader.Close())
+	must(t, s.Close())
+	verifyStore(t, path, want)
+	s, err = Open(path, Options{})
+	must(t, err)
+	defer s.Close()
+	info, err := s.Info()
+	must(t, err)
+	if used := info.StoredSize + info.IndexSize; info.DiskSize > used*5/4 {
+		t.Errorf("the closed file takes %d bytes for %d in use", info.DiskSize, used)
 	}
 }
