@@ -91,3 +91,36 @@ func replaceOnTheWay(t *testing.T, replace func(s *Store, n int64, p []byte) err
 		t.Error(bad)
 	}
 }
+
+// What makes the last frame longer while that is replaced as it was stays behind what
+// replaces it.
+func TestGrownOnTheWay(t *testing.T) {
+	const last, begun = 8, 1000
+	for _, flushed := range []bool{false, true} {
+		d := &meetingDisk{disk: &simDisk{}, length: frameHeadLen + begun}
+		s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+		must(t, err)
+		want := noise(last*MinFrameSize+begun, 1)
+		mustWrite(t, s, want, 0)
+		must(t, s.Sync())
+		newer, more := noise(begun, 2), noise(500, 3)
+		copy(want[last*MinFrameSize:], newer)
+		want = append(want, more...)
+		d.meet = func() {
+			mustWrite(t, s, more, last*MinFrameSize+begun)
+			if flushed {
+				must(t, s.flushFrame(last, s.dirty[last]))
+			}
+		}
+		must(t, s.WriteFrame(last, newer))
+		same(t, s, want)
+		must(t, s.Sync())
+		same(t, s, want)
+		for _, bad := range checked(t, s) {
+			t.Error(bad)
+		}
+		if s.booked != 0 || s.dirtyBytes != 0 || s.waits() {
+			t.Errorf("%d frames booked, %d bytes wait: want none", s.booked, s.dirtyBytes)
+		}
+	}
+}

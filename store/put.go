@@ -30,11 +30,25 @@ func (s *Store) putFrame(n int64, p []byte, d *dirtyFrame) error {
 		s.abandon(e)
 		return nil
 	}
+	if d == nil && s.plainOf(n) > len(p) {
+		s.abandon(e)
+		return s.overlay(n, p)
+	}
 	if err := s.replace(n, e, d == nil); err != nil {
 		s.abandon(e)
 		return err
 	}
 	return nil
+}
+
+// overlay makes p the beginning of frame n, which a write has made longer since p was all
+// of it. The caller holds mu.
+func (s *Store) overlay(n int64, p []byte) error {
+	d, err := s.writeFrame(n, false, 0)
+	if err == nil {
+		copy(d.plain.b, p)
+	}
+	return err
 }
 
 // replace makes e the entry of frame n. Where it is newer than what waits in memory
