@@ -83,3 +83,27 @@ func TestWriteToCutStoreOnFullDisk(t *testing.T) {
 	must(t, err)
 	same(t, r, want)
 }
+
+// A store with a log is opened for writing on a full disk also where the file system can't
+// reserve, so that only the index tells that there is no room for it.
+func TestOpenWithoutRoomForIndex(t *testing.T) {
+	d := unreservedDisk{&simDisk{}}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	want := make([]byte, fanout*MinFrameSize) // With a leaf that is long.
+	copy(want[len(want)-MinFrameSize:], noise(MinFrameSize, 1))
+	mustWrite(t, s, want, 0)
+	must(t, s.Sync())
+	must(t, s.Discard())
+	d.setFull(true)
+	for range 2 {
+		s, err = openDisk(d, nil, Options{Writable: true})
+		must(t, err)
+		same(t, s, want)
+		must(t, s.Close())
+	}
+	s, err = openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	must(t, s.Truncate(0))
+	must(t, s.Close())
+}

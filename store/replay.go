@@ -62,7 +62,10 @@ func (s *Store) startLog(found bool) error {
 			return err
 		}
 		if room {
-			return s.checkpoint(true, s.size)
+			err := s.checkpoint(true, s.size)
+			if !isNoSpace(err) || s.torn || s.failed != nil {
+				return err
+			}
 		}
 		s.short = true
 	}
