@@ -181,29 +181,31 @@ func (m *served) committed(n int64) {
 }
 
 // capture copies frame n to buf: its present pages from the memory, the others
-// from where they are. The caller holds the frame's lock, and the frame is
-// protected.
+// from where they are. The caller holds the frame's lock, so that nobody brings in a
+// page, and the frame is protected. The program may punch one out at any time, which
+// reads as zeros then: what was read counts when the page is still there.
 func (m *served) capture(buf []byte, n int64) ([]byte, error) {
 	off, length := m.extent(n)
 	buf = buf[:length]
-	if m.complete(off, length) {
-		return buf, m.readMemory(buf, off)
+	if err := m.readMemory(buf, off); err != nil || m.complete(off, length) {
+		return buf, err
 	}
 	if err := m.read(buf[:cap(buf)], n); err != nil {
 		return nil, err
 	}
+	var page [pageSize]byte
 	for at := int64(0); at < length; at += pageSize {
-		if !m.present(off + at) {
-			continue
-		}
-		if err := m.readMemory(buf[at:at+pageSize], off+at); err != nil {
+		if err := m.readMemory(page[:], off+at); err != nil {
 			return nil, err
+		}
+		if m.present(off + at) {
+			copy(buf[at:], page[:])
 		}
 	}
 	return buf, nil
 }
 
-// readMemory copies present pages from off on to p.
+// readMemory copies pages from off on to p, zeros for those that are absent.
 func (m *served) readMemory(p []byte, off int64) error {
 	if err := preadFull(m.memory, p, off); err != nil {
 		return fmt.Errorf("read memory at %#x: %w", off, err)
