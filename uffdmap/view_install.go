@@ -2,11 +2,11 @@ package uffdmap
 
 import (
 	"fmt"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"lazyfs/internal/uffd"
+	"lazyfs/store"
 )
 
 // install puts n frames from buf into their places from first on. Those with a
@@ -43,18 +43,24 @@ func (v *Viewer) place(dst []byte, src uintptr, zero bool) error {
 	if v.tracked() {
 		flags |= uffd.CopyWP
 	}
-	addr := uintptr(unsafe.Pointer(&dst[0]))
+	most := len(dst)
 	for done := 0; done < len(dst); {
-		at, left := uintptr(done), uintptr(len(dst)-done)
+		addr, some := address(dst)+uintptr(done), min(len(dst)-done, most)
 		var n int
 		var err error
 		if zero {
-			n, err = v.uffd.Zero(addr+at, left, true)
+			n, err = v.uffd.Zero(addr, uintptr(some), true)
 		} else {
-			n, err = v.uffd.Copy(addr+at, src+at, left, flags)
+			n, err = v.uffd.Copy(addr, src+uintptr(done), uintptr(some), flags)
 		}
-		if done += n; err != nil && err != unix.EAGAIN {
-			return fmt.Errorf("bring %#x bytes into memory: %w", left, err)
+		done += n
+		switch {
+		case err == unix.ENOENT && some > store.PageSize:
+			// The program has given some of the pages other properties, and one
+			// call may not reach from those into the next.
+			most = store.PageSize
+		case err != nil && err != unix.EAGAIN:
+			return fmt.Errorf("bring %#x bytes into memory: %w", len(dst)-done, err)
 		}
 	}
 	return nil
