@@ -122,6 +122,14 @@ func (a *attention) listen(m *served) {
 	}
 }
 
+// alert wakes an idle worker for what still waits of m, which the caller has entered.
+func (a *attention) alert(m *served) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.control(unix.EPOLL_CTL_MOD, m.uffd.Fd(), m.ID, loud)
+	a.quiet.CompareAndSwap(m, nil)
+}
+
 // paid says whether the one who looked found a fault.
 func (a *attention) paid(yes bool) {
 	a.mu.Lock()

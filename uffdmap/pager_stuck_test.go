@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -203,6 +204,62 @@ func stuckWriteBody(args []string) error {
 func TestStuckWrite(t *testing.T) {
 	c := command("stuck write", pack(t, content(4<<20, 32), store.CreateOptions{}))
 	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), "GOMAXPROCS=24", "GODEBUG=asyncpreemptoff=1")
+	waitFor(t, c, "done\n")
+	c.Process.Kill()
+	c.Wait()
+}
+
+func init() { bodies["stuck burst"] = stuckBurstBody }
+
+// stuckBurstBody touches more frames that don't come than a worker hears of at once,
+// and writes to a protected page, while the pager stands.
+func stuckBurstBody(args []string) error {
+	debug.SetGCPercent(-1) // It would wait for the frames.
+	m, err := Map(args[0], Options{Private: true})
+	if err != nil {
+		return err
+	}
+	var seen atomic.Int32
+	seen.Store(int32(m.Bytes()[0]))
+	pager := helper(os.Getpid(), rolePager)
+	err = errors.Join(unix.Kill(pager, unix.SIGSTOP), unix.Waitid(unix.P_PID, pager, nil, unix.WSTOPPED, nil))
+	if err != nil {
+		return err
+	}
+	touches := 0
+	touch := func(do func()) {
+		go do()
+		touches++
+		err = errors.Join(err, await("the touch", func() bool { return waiting(m) == touches }))
+	}
+	for i := range maxEvents + 8 {
+		touch(func() { seen.Store(int32(m.Bytes()[(2*i+1)<<14])) })
+	}
+	written := make(chan struct{})
+	touch(func() {
+		m.Bytes()[0] = 1
+		close(written)
+	})
+	if err := errors.Join(err, unix.Kill(pager, unix.SIGCONT)); err != nil {
+		return err
+	}
+	<-written
+	fmt.Println("done")
+	select {}
+}
+
+// waiting is how many threads wait for pages of m.
+func waiting(m *Mapping) (n int) {
+	info, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", m.fds[fdUffd]))
+	_, total, _ := strings.Cut(string(info), "total:")
+	fmt.Sscan(total, &n)
+	return n
+}
+
+// More touches at once than a worker hears of keep no write waiting that comes with them.
+func TestStuckBurst(t *testing.T) {
+	c := command("stuck burst", pack(t, content(4<<20, 33), store.CreateOptions{}))
+	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), "GOMAXPROCS=64", "GODEBUG=asyncpreemptoff=1")
 	waitFor(t, c, "done\n")
 	c.Process.Kill()
 	c.Wait()

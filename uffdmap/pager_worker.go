@@ -77,6 +77,9 @@ func (w *worker) answer(m *served) {
 				a.paid(true)
 			}
 			since = time.Time{}
+			if n == len(w.events) { // There may be more, that nobody else was woken for.
+				a.alert(m)
+			}
 			w.answerSome(m, n)
 		case err != unix.EAGAIN || w.quiet == nil:
 			return
