@@ -21,6 +21,10 @@ type Options struct {
 	// descriptor. Otherwise nobody keeps it, whoever has a copy.
 	Shared bool
 
+	// Lent says that the file stays the caller's, who closes it after the store. It may
+	// be one that another Store owns.
+	Lent bool
+
 	// Codec compresses the frames written from now on, at Level, whose zero is
 	// the codec's default. A zero Codec means what the store was created with.
 	Codec codec.ID
@@ -64,11 +68,13 @@ func Open(path string, o Options) (*Store, error) {
 }
 
 // OpenFile opens the store in f, which must be open for writing when o.Writable.
-// f belongs to the store from then on, also when OpenFile fails.
+// f belongs to the store from then on, also when OpenFile fails, unless o.Lent.
 func OpenFile(f *os.File, o Options) (*Store, error) {
 	s, err := openFile(f, o)
 	if err != nil {
-		f.Close()
+		if !o.Lent {
+			f.Close()
+		}
 		return nil, during("open store", f.Name(), err)
 	}
 	return s, nil
@@ -90,7 +96,7 @@ func openFile(f *os.File, o Options) (*Store, error) {
 // openDisk opens the store on d. f is the file to lock, nil when d is not a file.
 func openDisk(d disk, f *os.File, o Options) (*Store, error) {
 	s := newStore(d, f)
-	s.writable, s.shared = o.Writable, o.Shared
+	s.writable, s.shared, s.borrowed = o.Writable, o.Shared, o.Lent
 	s.cache = o.Cache
 	s.dirtyLimit = o.DirtyBytes
 	commits, err := s.readState(o.Expect)

@@ -129,8 +129,8 @@ func (p *pager) reply(m message, err error) {
 // the middle, so it may be served already.
 func (p *pager) attach(m message) error {
 	if m.Spec == nil || len(m.fds) != m.Spec.fdCount() {
-		closeAll(m.fds)
-		return fmt.Errorf("attach came with %d descriptors", len(m.fds))
+		closeAll(m.fds) // The kernel left out those for which this process has no room.
+		return fmt.Errorf("attach came with %d descriptors: %w", len(m.fds), unix.EMFILE)
 	}
 	if p.find(m.Spec.ID) != nil {
 		closeAll(m.fds)

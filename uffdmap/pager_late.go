@@ -29,22 +29,21 @@ type lateStore struct {
 func openLate(m *spec, f *os.File, early bool) *lateStore {
 	l := &lateStore{spec: m, opened: make(chan struct{})}
 	if early {
-		// Without it they wait.
-		if again, err := duplicate(int(f.Fd()), m.Path); err == nil {
-			l.early, _ = openAs(m, again, store.Options{})
-		}
+		// Without it they wait. It needs no descriptor of its own: there may be none left.
+		l.early, _ = openAs(m, f, store.Options{Lent: true})
 	}
 	go func() {
 		l.store, l.err = openAs(m, f, store.Options{Writable: true, Shared: true})
-		close(l.opened)
 		if l.early != nil {
-			l.early.Close()
+			l.early.Close() // While there is f. Who reads from it reads on from the other.
 		}
+		close(l.opened)
 	}()
 	return l
 }
 
-// openAs opens the store in f, which must be what the program saw, and owns f.
+// openAs opens the store in f, which must be what the program saw, and owns f, unless
+// o.Lent.
 func openAs(m *spec, f *os.File, o store.Options) (*store.Store, error) {
 	s, err := store.OpenFile(f, o)
 	if err != nil {
