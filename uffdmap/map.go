@@ -201,7 +201,7 @@ func (m *Mapping) Stats() Stats {
 		WrittenBack: int64(h.stored.Load()),
 		Takeovers:   int64(h.takeovers.Load()),
 	}
-	for range union(m.table.dirty, m.table.syncing) {
+	for range m.table.union(m.table.dirty, m.table.syncing, 0) {
 		s.Dirty += m.FrameSize
 	}
 	var st unix.Stat_t

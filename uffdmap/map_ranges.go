@@ -10,14 +10,14 @@ import (
 // makes its frame dirty before it takes place. Nothing is yielded after Close.
 func (m *Mapping) Dirty() iter.Seq[Range] {
 	return m.ranges(m.nextRun(func(t *table, word int64) iter.Seq[int64] {
-		return union(t.dirty[word:], t.syncing[word:])
+		return t.union(t.dirty, t.syncing, word)
 	}))
 }
 
 // Written yields what was written since the last Protect, or since Map if there
 // was none, in whole frames.
 func (m *Mapping) Written() iter.Seq[Range] {
-	return m.ranges(m.nextRun(func(t *table, word int64) iter.Seq[int64] { return t.written[word:].all() }))
+	return m.ranges(m.nextRun(func(t *table, word int64) iter.Seq[int64] { return t.union(t.written, nil, word) }))
 }
 
 // Resident yields what is in memory, to the page.
@@ -59,15 +59,14 @@ func (m *Mapping) nextResident(off int64) (Range, bool) {
 	}
 }
 
-// nextRun finds the next run of frames of a set, which is given from a word of its
+// nextRun finds the next run of frames of a set, which yields those from a word of its
 // bitmaps on. The caller holds mu.
 func (m *Mapping) nextRun(set func(t *table, word int64) iter.Seq[int64]) func(off int64) (Range, bool) {
 	return func(off int64) (Range, bool) {
 		from := off / m.FrameSize
-		word := from / 64
 		first, end := int64(0), int64(0)
-		for n := range set(m.table, word) {
-			switch n += word * 64; {
+		for n := range set(m.table, from/64) {
+			switch {
 			case n < from:
 				continue
 			case end == 0:

@@ -65,7 +65,7 @@ func (m *served) takeSnapshot(id int32, fds []int) error {
 // caller holds lifting, so that it needs no frame's lock.
 func (m *served) protectWritten() error {
 	var run Range
-	for n := range union(m.table.written, m.table.dirty) {
+	for n := range m.table.union(m.table.written, m.table.dirty, 0) {
 		off, length := m.extent(n)
 		if run.End() != off {
 			if err := m.protectRange(run, true); err != nil {

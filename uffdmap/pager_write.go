@@ -89,7 +89,7 @@ func (m *served) protect() error {
 	if !m.Tracked {
 		return nil
 	}
-	for n := range union(m.table.written, m.table.dirty) {
+	for n := range m.table.union(m.table.written, m.table.dirty, 0) {
 		if err := m.protectFrame(n); err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func (m *served) sync() error {
 	m.syncing.Lock()
 	defer m.syncing.Unlock()
 	var frames []int64
-	for n := range m.table.dirty.all() {
+	for n := range m.table.union(m.table.dirty, nil, 0) {
 		frames = append(frames, n)
 	}
 	groups := slices.Collect(slices.Chunk(frames, int(max(backBytes/m.FrameSize, 1))))
@@ -126,7 +126,7 @@ func (m *served) sync() error {
 		m.table.restoreDirty()
 		return err
 	}
-	for n := range m.table.syncing.all() {
+	for n := range m.table.union(m.table.syncing, nil, 0) {
 		m.committed(n)
 	}
 	return nil

@@ -3,6 +3,7 @@ package uffdmap
 import (
 	"fmt"
 	"iter"
+	"math"
 	"math/bits"
 	"sync/atomic"
 	"unsafe"
@@ -17,7 +18,11 @@ import (
 // It outlives a pager that dies at any instruction, because each change is one
 // atomic operation and their order is fixed: a frame's bits are set before a
 // write to it is let through, and cleared after its bytes are stored.
+//
+// A frame costs memory in it when a bit of it, or of one of its neighbours, is first
+// set: the size of a store is only what the store says.
 type table struct {
+	fd   int // of mem; its owner's
 	mem  []byte
 	head *tableHead
 
@@ -49,7 +54,10 @@ var _ [tableHeadLen - unsafe.Sizeof(tableHead{})]byte
 // bitmapLen is the bytes that a bitmap of n frames takes.
 func bitmapLen(n int64) int64 { return (n + 63) / 64 * 8 }
 
-func tableLen(frames int64) int64 { return tableHeadLen + 4*bitmapLen(frames) }
+// bitmapRoom is the bytes from one bitmap of a table to the next: whole pages.
+func bitmapRoom(n int64) int64 { return (bitmapLen(n) + pageSize - 1) &^ (pageSize - 1) }
+
+func tableLen(frames int64) int64 { return tableHeadLen + 4*bitmapRoom(frames) }
 
 // newTableMemory makes the shared memory of a table for a mapping of so many frames.
 func newTableMemory(frames int64) (fd int, err error) {
@@ -74,14 +82,13 @@ func mapTable(fd int, frames int64, writable bool) (*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map the page table: %w", err)
 	}
-	t := &table{mem: mem, head: (*tableHead)(unsafe.Pointer(&mem[0]))}
+	t := &table{fd: fd, mem: mem, head: (*tableHead)(unsafe.Pointer(&mem[0]))}
 	rest := mem[tableHeadLen:]
 	for _, b := range []*bitmap{&t.dirty, &t.syncing, &t.written, &t.spilled} {
-		n := bitmapLen(frames)
-		if n > 0 {
+		if n := bitmapLen(frames); n > 0 {
 			*b = unsafe.Slice((*uint64)(unsafe.Pointer(&rest[0])), n/8)
 		}
-		rest = rest[n:]
+		rest = rest[bitmapRoom(frames):]
 	}
 	return t, nil
 }
@@ -91,7 +98,7 @@ func (t *table) close() { unix.Munmap(t.mem) }
 // restoreDirty makes the frames of a write-back that was not committed dirty
 // again.
 func (t *table) restoreDirty() {
-	for n := range t.syncing.all() {
+	for n := range t.union(t.syncing, nil, 0) {
 		t.dirty.set(n)
 		t.syncing.clear(n)
 	}
@@ -110,13 +117,16 @@ func (b bitmap) get(n int64) bool { return atomic.LoadUint64(&b[n/64])&(1<<(n%64
 func (b bitmap) set(n int64)      { atomic.OrUint64(&b[n/64], 1<<(n%64)) }
 func (b bitmap) clear(n int64)    { atomic.AndUint64(&b[n/64], ^uint64(1<<(n%64))) }
 
-// all yields the members in order. What changes meanwhile may be seen or not.
-func (b bitmap) all() iter.Seq[int64] { return union(b, nil) }
-
-// union yields the members of a or b in order; b may be nil.
-func union(a, b bitmap) iter.Seq[int64] {
+// union yields the members of a or b, which are bitmaps of t, in order, from word from
+// on; b may be nil. What changes meanwhile may be seen or not.
+func (t *table) union(a, b bitmap, from int64) iter.Seq[int64] {
 	return func(yield func(int64) bool) {
-		for i := range a {
+		for i := from; i < int64(len(a)); i++ {
+			if i == from || i%(pageSize/8) == 0 {
+				if i = min(t.begun(a, i), t.begun(b, i)); i >= int64(len(a)) {
+					return
+				}
+			}
 			w := atomic.LoadUint64(&a[i])
 			if b != nil {
 				// A member moves from a to b and back, and is always in one of
@@ -125,10 +135,24 @@ func union(a, b bitmap) iter.Seq[int64] {
 				w |= atomic.LoadUint64(&a[i])
 			}
 			for ; w != 0; w &= w - 1 {
-				if !yield(int64(i)*64 + int64(bits.TrailingZeros64(w))) {
+				if !yield(i*64 + int64(bits.TrailingZeros64(w))) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// begun is the first word of b, from i on, in a page that has memory. In others nobody
+// has ever set a bit, and a look would give them memory.
+func (t *table) begun(b bitmap, i int64) int64 {
+	if b == nil {
+		return math.MaxInt64
+	}
+	off := int64(uintptr(unsafe.Pointer(&b[i])) - address(t.mem))
+	data, err := unix.Seek(t.fd, off, unix.SEEK_DATA)
+	if err != nil { // There is none up to the end.
+		return math.MaxInt64
+	}
+	return i + (data-off)/8
 }
