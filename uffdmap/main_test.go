@@ -42,6 +42,11 @@ func TestMain(m *testing.M) {
 		inner := wrapSource
 		wrapSource = func(s store.Source) store.Source { return inner(lastSource(s)) }
 	}
+	if os.Getenv(aloneEnv) != "" && os.Getenv(helperEnv) == rolePager {
+		if err := denyExec(); err != nil {
+			panic(err)
+		}
+	}
 	if d, err := time.ParseDuration(os.Getenv(patienceEnv)); err == nil {
 		standbyPatience = d
 	}

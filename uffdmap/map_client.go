@@ -25,7 +25,7 @@ type client struct {
 	conn    *conn      // nil while there are no helpers
 	pager   int        // pid of the pager last heard of
 	group   int        // process group of all helpers of this connection
-	starts  int        // how often new helpers may be started until one has said hello
+	starts  int        // how often new helpers may be started until one shows that it works
 	closing bool
 	failed  error // why there are no helpers
 	lastSeq uint64
@@ -157,6 +157,7 @@ func (c *client) hear(m message) {
 	defer c.mu.Unlock()
 	switch m.Verb {
 	case verbReply:
+		c.starts = maxStarts
 		if call := c.calls[m.Seq]; call != nil {
 			delete(c.calls, m.Seq)
 			call.done <- m.Err.asError()

@@ -37,9 +37,10 @@ func (c *client) repeat() {
 	c.conn.send(message{Verb: verbRepeated, Pager: c.pager})
 }
 
-// maxStarts is how often new helpers are started until one has said hello: somebody may
-// kill them all, for want of memory perhaps, the program may be short of descriptors for
-// a while, or they may not work at all any more. The very first are started once.
+// maxStarts is how often new helpers are started until one has answered something, or has
+// said hello, as one does that has a standby: somebody may kill them all, for want of
+// memory perhaps, the program may be short of descriptors for a while, or they may not
+// work at all any more. The very first are started once.
 const maxStarts = 6
 
 // restart goes on after both helpers have ended, and says false if that was
