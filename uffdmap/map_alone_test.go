@@ -2,7 +2,9 @@ package uffdmap
 
 import (
 	"os"
+	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -50,4 +52,26 @@ func TestMapPagerAlone(t *testing.T) {
 	}
 	must(t, "close", m.Close())
 	same(t, "store", unpack(t, path), data)
+}
+
+func init() { bodies["alone"] = aloneBody }
+
+// aloneBody has a pager that tries in vain to start a standby, several times.
+func aloneBody(args []string) error {
+	m, err := Map(args[0], Options{})
+	if err != nil {
+		return err
+	}
+	time.Sleep(time.Second) // Nothing shows that it tries.
+	return m.Close()
+}
+
+// That no standby can be started is said once.
+func TestMapAloneSaysSo(t *testing.T) {
+	c := command("alone", pack(t, content(1000, 76), store.CreateOptions{}))
+	c.Env = append(c.Env, aloneEnv+"=1")
+	out := run(t, c, tooLong)
+	if n := strings.Count(out, "no standby"); n != 1 {
+		t.Errorf("it is said %d times that there is no standby, want once:\n%s", n, out)
+	}
 }

@@ -53,13 +53,18 @@ func (k *keeper) tell(m message) {
 func (k *keeper) run() {
 	const pause = 100 * time.Millisecond // between attempts to start one
 	var open []tell
+	said := false
 	for {
 		h, err := k.start()
 		if err != nil {
-			log.printf("no standby: %v", err)
+			if !said {
+				log.printf("no standby: %v", err)
+			}
+			said = true
 			open = k.wait(open, pause)
 			continue
 		}
+		said = false
 		var lived bool
 		open, lived = k.keep(h, open)
 		h.end()
