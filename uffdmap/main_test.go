@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 	if opening := os.Getenv(openingEnv); opening != "" {
 		wrapSource = func(s store.Source) store.Source { return openingSource{s, opening} }
 	}
+	if slow := os.Getenv(slowEnv); slow != "" && os.Getenv(helperEnv) == roleStandby {
+		wrapSource = func(s store.Source) store.Source { return slowSource(s, slow) }
+	}
 	if os.Getenv(lastEnv) != "" && os.Getenv(helperEnv) == roleStandby {
 		inner := wrapSource
 		wrapSource = func(s store.Source) store.Source { return inner(lastSource(s)) }

@@ -56,12 +56,8 @@ func (p *pager) succeed(held map[int32]holding) error {
 	if p.pool, err = newPool(p); err != nil {
 		return err
 	}
-	for _, h := range held {
-		m, err := openServed(h, true)
-		if err != nil {
-			return err // Only for want of memory or descriptors.
-		}
-		p.inherit(m)
+	if err := p.inheritAll(held); err != nil {
+		return err
 	}
 	if held != nil {
 		p.repeats.expect()
@@ -70,6 +66,27 @@ func (p *pager) succeed(held map[int32]holding) error {
 	go p.watchProgram()
 	go p.keeper.run()
 	return p.obeyProgram()
+}
+
+// inheritAll serves what another pager has served. A store that does not answer keeps
+// nobody waiting who touches pages of another.
+func (p *pager) inheritAll(held map[int32]holding) error {
+	opened := make(chan error, len(held))
+	for _, h := range held {
+		go func() {
+			m, err := openServed(h, true)
+			if err == nil {
+				p.inherit(m)
+			}
+			opened <- err
+		}()
+	}
+	for range held {
+		if err := <-opened; err != nil {
+			return err // Only for want of memory or descriptors.
+		}
+	}
+	return nil
 }
 
 // sayHello tells the program who the pager is.

@@ -1,0 +1,67 @@
+package uffdmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
+)
+
+// slowEnv names a folder: a standby that succeeds its pager does not come to the end of
+// opening a store in it.
+const slowEnv = "LAZYFS_TEST_SLOW"
+
+func slowSource(s store.Source, folder string) store.Source {
+	if named, ok := s.(*store.Store); ok && filepath.Dir(named.Path()) == folder {
+		select {}
+	}
+	return s
+}
+
+func init() { bodies["slow"] = slowBody }
+
+// slowBody has a pager killed that serves many stores of which only one can be opened
+// again, and touches pages of that one.
+func slowBody(args []string) error {
+	for n := range 9 {
+		if _, err := Map(filepath.Join(os.Getenv(slowEnv), strconv.Itoa(n)), Options{}); err != nil {
+			return err
+		}
+	}
+	m, err := Map(args[0], Options{})
+	if err != nil {
+		return err
+	}
+	data := content(int(m.Size()), 75)
+	err = await("a standby", func() bool { return helper(os.Getpid(), roleStandby) != 0 })
+	if err := errors.Join(err, unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL)); err != nil {
+		return err
+	}
+	for at := 0; at < len(data); at += pageSize {
+		if m.Bytes()[at] != data[at] {
+			return fmt.Errorf("byte %#x is wrong", at)
+		}
+	}
+	fmt.Println("done")
+	select {}
+}
+
+// Stores that do not answer when a pager is succeeded keep nobody from the pages of
+// another.
+func TestInheritBesideSlow(t *testing.T) {
+	folder := t.TempDir()
+	for n := range 9 {
+		must(t, "pack", packTo(filepath.Join(folder, strconv.Itoa(n)), content(100_000, uint64(n)), store.CreateOptions{}))
+	}
+	c := command("slow", pack(t, content(1<<20, 75), store.CreateOptions{}))
+	c.Env = append(c.Env, slowEnv+"="+folder)
+	waitFor(t, c, "done\n")
+	c.Process.Kill()
+	c.Wait()
+}
