@@ -153,6 +153,49 @@ func TestWriteOfReleased(t *testing.T) {
 	same(t, "view again", s.Bytes(), want[:frame])
 }
 
+// Bytes of a released span trap for WriteAt also where their frame is on its way into
+// memory again: whoever brings that in gets it.
+func TestWriteOfReleasedAgain(t *testing.T) {
+	const frame = 16 << 10
+	want := bytes.Repeat([]byte("lazy"), frame)
+	v := openView(t, newStore(t, want, frame), Options{Writable: true, MemoryLimit: 2 * frame})
+	view := func(off, n int64) (released []byte) {
+		s, err := v.View(off, n)
+		must(t, "view", err)
+		defer s.Release()
+		return s.Bytes()
+	}
+	stale := view(0, frame)
+	view(frame, 2*frame)
+	gated := gatedSource{v.src, make(chan int64, 10), make(chan struct{})}
+	v.src = gated
+	viewed, wrote := make(chan error, 1), make(chan bool, 1)
+	go func() {
+		s, err := v.View(0, frame)
+		if err == nil {
+			s.Release()
+		}
+		viewed <- err
+	}()
+	<-gated.asked
+	go func() {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer func() { wrote <- recover() == nil }()
+		v.WriteAt(stale[:100], 2*frame)
+	}()
+	select {
+	case n := <-gated.asked:
+		t.Errorf("the write brings in frame %d", n)
+		close(gated.gate)
+	case works := <-wrote:
+		if works {
+			t.Error("bytes that are absent are written")
+		}
+		close(gated.gate)
+	}
+	must(t, "view", <-viewed)
+}
+
 // Memory that a program has made unusable, or put its own in the place of, is an
 // error of the Sync that needs it, and the store keeps what it has.
 func TestProgramTakesPages(t *testing.T) {

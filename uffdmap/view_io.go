@@ -53,7 +53,8 @@ func (v *Viewer) readPiece(p []byte, off int64) (n int, err error) {
 			return err
 		}
 		defer v.unpin(first, held, pinOne)
-		n, err = v.copyHeld(p, v.mem.b[off:min(end, held<<v.frameShift)])
+		b := v.mem.b[off:min(end, held<<v.frameShift)]
+		n, err = v.copyHeld(p, b, b)
 		return err
 	})
 	return n, err
@@ -122,7 +123,8 @@ func (v *Viewer) writeHeld(p []byte, off int64) (int, error) {
 	}
 	defer v.unpin(n, n+1, editOne)
 	v.noteEdit(off, end-off)
-	return v.copyHeld(v.mem.b[off:end], p)
+	b := v.mem.b[off:end]
+	return v.copyHeld(b, p, b)
 }
 
 // writeAbsent makes p frame n without decompressing what that was, if the frame

@@ -11,19 +11,19 @@ import (
 	"lazyfs/store"
 )
 
-// copyHeld copies src to dst, of which one is memory of frames that are held or
-// claimed. Pages that the program itself dropped from those come back as the store
-// has them. What it made unusable in another way gives EFAULT.
-func (v *Viewer) copyHeld(dst, src []byte) (int, error) {
+// copyHeld copies src to dst, of which one is held, memory of frames that the caller
+// has pinned or claimed. Pages that the program itself dropped from those come back as
+// the store has them. What it made unusable in another way gives EFAULT.
+func (v *Viewer) copyHeld(dst, src, held []byte) (int, error) {
 	for last := uintptr(0); ; {
 		trapped := copyUntilTrap(dst, src)
 		if trapped == 0 {
 			return min(len(dst), len(src)), nil
 		}
-		at := int64(trapped - v.mem.addr)
-		if trapped < v.mem.addr || at >= int64(len(v.mem.b)) || !v.inMemory(v.frameOf(at)) {
+		if trapped < address(held) || trapped-address(held) >= uintptr(len(held)) {
 			return copy(dst, src), nil // A trap of the caller's, as if not caught.
 		}
+		at := int64(trapped - v.mem.addr)
 		restored, err := v.restore(v.frameOf(at))
 		if err == nil && !restored && trapped == last {
 			err = fmt.Errorf("touch memory at %#x of the mapping, which the program changed: %w", at, unix.EFAULT)
@@ -34,10 +34,6 @@ func (v *Viewer) copyHeld(dst, src []byte) (int, error) {
 		last = trapped
 	}
 }
-
-// inMemory says whether frame n, which may be held by nobody, is in memory or on its
-// way into or out of it.
-func (v *Viewer) inMemory(n int64) bool { return v.frames[n].Load()&(frameResident|frameBusy) != 0 }
 
 // copyUntilTrap copies src to dst. Where that traps it stops and returns the
 // address, otherwise 0.

@@ -190,7 +190,8 @@ func (v *Viewer) takeFrame(buf memory, n int64) (t takenFrame, plain []byte, err
 // see bytes that change under it.
 func (v *Viewer) copyFrame(buf memory, n int64) (plain []byte, err error) {
 	plain = buf.b[:min(v.frameSize(), v.size-n<<v.frameShift)]
-	_, err = v.copyHeld(plain, v.bytesOf(n, 1))
+	b := v.bytesOf(n, 1)
+	_, err = v.copyHeld(plain, b, b)
 	return plain, err
 }
 
