@@ -124,6 +124,7 @@ func (v *Viewer) evict(n int64) error {
 	case keep:
 		v.settle(n, frameResident)
 	default:
+		v.forgetScanned(n)
 		v.evictor.evicted(n)
 		v.giveBack(1)
 		v.count.evicted.Add(1)
@@ -131,6 +132,17 @@ func (v *Viewer) evict(n int64) error {
 	}
 	v.evictor.finish()
 	return err
+}
+
+// forgetScanned takes frame n, which has been written back and has left memory, out of
+// dirty: a scan that came in between has found it written still.
+func (v *Viewer) forgetScanned(n int64) {
+	if !v.tracked() {
+		return
+	}
+	v.scanner.mu.Lock()
+	defer v.scanner.mu.Unlock()
+	v.dirty.cut(v.pagesOf(n))
 }
 
 // evicted says that frame n has left memory, before it can come back.
