@@ -31,7 +31,9 @@ import (
 //     absent pages fail with EFAULT, and those that read into protected pages as
 //     well: Prefetch them, or touch them first.
 //   - Direct I/O (O_DIRECT), io_uring's fixed buffers and RDMA into a mapping
-//     with a MemoryLimit lose data.
+//     with a MemoryLimit lose data. Into others, what was begun before a Sync,
+//     Protect or Snapshot, or registered, and arrives after it is not noticed as
+//     written: write to the pages again then, a byte of each is enough.
 //   - A child that is forked without exec has no such memory.
 //   - The memory must not be unmapped, moved, or mapped over.
 //   - When the pager dies its standby takes over and starts another; no byte is

@@ -28,7 +28,9 @@ func (v *Viewer) View(off, n int64) (*Span, error) {
 
 // Edit is View for bytes that may be written, too. What is written reaches the
 // store by Sync or Close. Where the kernel does not track writes, all pages of
-// the range count as written.
+// the range count as written. Where it does, direct I/O that was begun before a
+// Sync and arrives after it is not noticed, nor what io_uring puts into a fixed
+// buffer: write to the pages again then, a byte of each is enough.
 func (v *Viewer) Edit(off, n int64) (*Span, error) {
 	if !v.editable {
 		return nil, fmt.Errorf("edit %s: %w", v.path, ErrReadOnly)
