@@ -94,3 +94,19 @@ func TestPrefetchManyRanges(t *testing.T) {
 	path := pack(t, content(4<<20, 40), store.CreateOptions{})
 	run(t, command("prefetched", path), tooLong)
 }
+
+// What is read one frame after the other comes ahead, and what is asked for does not.
+func TestMapAheadCounts(t *testing.T) {
+	data := content(4<<20, 77)
+	path := pack(t, data, store.CreateOptions{})
+	asked := mustMap(t, path, Options{})
+	must(t, "prefetch", asked.Prefetch(Range{0, asked.Size()}))
+	if s := asked.Stats(); s.Ahead != 0 || s.Frames == 0 {
+		t.Errorf("%d of %d frames came ahead of a Prefetch of all", s.Ahead, s.Frames)
+	}
+	read := mustMap(t, path, Options{})
+	same(t, "mapping", read.Bytes(), data)
+	if s := read.Stats(); s.Ahead == 0 || s.Ahead > s.Frames {
+		t.Errorf("%d of %d frames came ahead of a reader", s.Ahead, s.Frames)
+	}
+}

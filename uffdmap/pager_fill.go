@@ -30,6 +30,7 @@ func (m *served) fill(w *worker, t touch) {
 		m.fillFrame(w, n, t.page, t.write)
 		next++
 	}
+	m.table.head.ahead.Add(uint64(next - n - 1))
 	m.fillTaken(w, next, end)
 	if on != nil {
 		m.fillAhead(w, on)
@@ -62,6 +63,7 @@ func (m *served) fillAhead(w *worker, s *stream) {
 func (m *served) fillTaken(w *worker, next, end int64) {
 	for next < min(end, m.frames()) {
 		done, _ := m.fillRun(w.scratch, next, end)
+		m.table.head.ahead.Add(uint64(done - next))
 		next = max(done, next+1)
 		m.makeRoom(w.scratch)
 	}
@@ -102,7 +104,6 @@ func (m *served) fillRun(buf []byte, n, end int64) (next int64, err error) {
 	if next = n + done; next == n {
 		return n, err
 	}
-	m.table.head.ahead.Add(uint64(done - 1))
 	off, _ := m.extent(n)
 	if err := m.install(buf[:min(done*m.FrameSize, m.Len-off)], off, m.protection()); err != nil {
 		return n, err
