@@ -164,3 +164,20 @@ func TestShrinkDiskFull(t *testing.T) {
 	d.umount()
 	checkAll(t, back)
 }
+
+// Where the disk has room for a part of what the kernel hands over of a plain file, fsync
+// or close tells that the rest is lost.
+func TestPlainDiskFull(t *testing.T) {
+	back := smallDisk(t)
+	write(t, filepath.Join(back, "f"), nil)
+	fill(t, back, 100<<10)
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("f"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Write(noise(200 << 10))
+	if err = errors.Join(err, f.Close()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("writing twice what the disk has room for: %v, want %v", err, syscall.ENOSPC)
+	}
+}

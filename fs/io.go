@@ -53,7 +53,7 @@ func (h *handle) write(in *fuse.WriteIn, data []byte, fromPages bool) (uint32, e
 		}
 	}
 	if h.fd >= 0 {
-		n, err := h.writePlain(data, int64(in.Offset))
+		n, err := h.writePlain(data, int64(in.Offset), fromPages)
 		if fromPages {
 			h.file.wrotePlain(h.fd)
 		}
@@ -69,15 +69,21 @@ func (h *handle) write(in *fuse.WriteIn, data []byte, fromPages bool) (uint32, e
 	return uint32(len(data)), nil
 }
 
-// writePlain is pwrite(2) to the plain file of h.
-func (h *handle) writePlain(data []byte, off int64) (int, error) {
+// writePlain is pwrite(2) to the plain file of h. What comes from the kernel's pages is
+// written as a whole, since the kernel does not look at how much of it was.
+func (h *handle) writePlain(data []byte, off int64, fromPages bool) (int, error) {
 	h.file.mu.RLock()
 	defer h.file.mu.RUnlock()
-	n, err := unix.Pwrite(h.fd, data, off)
-	if n > 0 {
-		h.node.tellEnd(off + int64(n))
+	for done := 0; ; {
+		n, err := unix.Pwrite(h.fd, data[done:], off+int64(done))
+		if n > 0 {
+			done += n
+			h.node.tellEnd(off + int64(done))
+		}
+		if err != nil || done == len(data) || !fromPages {
+			return done, err
+		}
 	}
-	return n, err
 }
 
 // Flush is close(2) of one descriptor of a handle. The commit happens here and not
