@@ -42,11 +42,13 @@ func (m *mount) absent(id uint64, name string) (place, error) {
 	return place{}, err
 }
 
-// Create makes and opens a regular file, or opens it if someone was faster.
+// Create makes and opens a regular file.
 func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	dir, err := m.absent(in.NodeId, name)
 	if err == unix.EEXIST && in.Flags&unix.O_EXCL == 0 {
-		return m.openExisting(in, name, out)
+		// Somebody else was faster. The kernel looks again, and then opens and empties
+		// what is there, as the caller wants it.
+		return fuse.Status(unix.ESTALE)
 	}
 	if err != nil {
 		return status(err)
@@ -57,20 +59,6 @@ func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 		return status(err)
 	}
 	return m.created(dir, c, in.Flags, out)
-}
-
-// openExisting is Lookup and Open at once.
-func (m *mount) openExisting(in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
-	if st := m.Lookup(nil, &in.InHeader, name, &out.EntryOut); !st.Ok() {
-		return st
-	}
-	open := fuse.OpenIn{InHeader: in.InHeader, Flags: in.Flags}
-	open.NodeId = out.NodeId
-	st := m.Open(nil, &open, &out.OpenOut)
-	if !st.Ok() {
-		m.nodes.forget(out.NodeId, 1)
-	}
-	return st
 }
 
 // Tmpfile makes a store without a name (O_TMPFILE), which link(2) may give one.
