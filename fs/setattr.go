@@ -92,8 +92,16 @@ func onlyTells(n *node, u inUse, in *fuse.SetAttrInCommon) bool {
 	if u.file.takeTimes(mtime, givenTime(false, in.Ctime, in.Ctimensec)) {
 		return true
 	}
+	if u.file.isWritable() {
+		return false
+	}
+	// With each change of the inode the kernel tells the mtime that it knows, although
+	// others may have changed the content since.
+	if n.wasToldMtime(mtime) {
+		return true
+	}
 	var st unix.Stat_t
-	if u.file.isWritable() || unix.Fstat(u.fd, &st) != nil || st.Mtim != mtime {
+	if unix.Fstat(u.fd, &st) != nil || st.Mtim != mtime {
 		return false
 	}
 	n.tellMtime(mtime)

@@ -100,3 +100,38 @@ func mtimeOf(t *testing.T, path string) time.Time {
 	}
 	return fi.ModTime()
 }
+
+// A file that others have changed keeps the time of that when it is renamed through the
+// mount, by whose kernel it was changed before.
+func TestTimeOfOthersStays(t *testing.T) {
+	for _, kind := range []struct {
+		suffix         string
+		create, change func(t *testing.T, path string, content []byte)
+	}{{".lazy", pack, rewrite}, {"", write, write}} {
+		back := t.TempDir()
+		path, renamed := filepath.Join(back, "f"+kind.suffix), filepath.Join(back, "g"+kind.suffix)
+		kind.create(t, path, text(1, 3000))
+		past := time.Unix(1_000_000_000, 0)
+		if err := os.Chtimes(path, past, past); err != nil {
+			t.Fatal(err)
+		}
+		d := mountRW(t, back)
+		f, err := os.Open(d.path("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		kind.change(t, path, text(2, 3000))
+		changed := mtimeOf(t, path)
+		if err := os.Rename(d.path("f"), d.path("g")); err != nil {
+			t.Fatal(err)
+		}
+		if got := mtimeOf(t, renamed); !got.Equal(changed) {
+			t.Errorf("%s: after a rename the time of the change is %v, want %v", renamed, got, changed)
+		}
+		f.Close()
+		if kind.suffix == "" {
+			same(t, d.path("g"), text(2, 3000))
+		}
+	}
+}

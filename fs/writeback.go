@@ -34,6 +34,13 @@ func (e *entry) toTell() told {
 	return told{e.st.Size, e.st.Mtim}
 }
 
+// wasToldMtime tells whether t is the mtime that the kernel believes n to have.
+func (n *node) wasToldMtime(t unix.Timespec) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.told.mtime == t
+}
+
 // tellMtime notes that a user has given n the mtime t through the mount.
 func (n *node) tellMtime(t unix.Timespec) {
 	n.mu.Lock()
