@@ -118,7 +118,13 @@ func setTimes(n *node, u inUse, in *fuse.SetAttrInCommon) error {
 	if in.Valid&fuse.FATTR_MTIME != 0 {
 		ts[1] = givenTime(in.Valid&fuse.FATTR_MTIME_NOW != 0, in.Mtime, in.Mtimensec)
 	}
-	set := func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), ts, 0) }
+	set := func() error {
+		err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), ts, 0)
+		if err == unix.EPERM {
+			err = touch(u, in)
+		}
+		return err
+	}
 	if u.file == nil || ts[1] == omit {
 		return set()
 	}
@@ -127,6 +133,19 @@ func setTimes(n *node, u inUse, in *fuse.SetAttrInCommon) error {
 		n.tellMtime(ts[1])
 	}
 	return err
+}
+
+// touch is setTimes where the user of this process may write u and does not own it. Others
+// than the owner give no times but the present. The kernel asks for that as for any
+// mtime, and tells when the content was changed as if somebody had chosen it.
+func touch(u inUse, in *fuse.SetAttrInCommon) error {
+	switch {
+	case in.Valid&fuse.FATTR_ATIME == 0:
+		return nil // The write itself has set the mtime.
+	case in.Valid&fuse.FATTR_ATIME_NOW != 0:
+		return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(u.fd), nil, 0)
+	}
+	return unix.EPERM
 }
 
 func givenTime(now bool, sec uint64, nsec uint32) unix.Timespec {

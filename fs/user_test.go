@@ -3,11 +3,16 @@ package fs_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // runDaemon runs a daemon that is expected to end by itself.
@@ -132,4 +137,69 @@ func letUsersMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Chmod("/dev/fuse", st.Mode().Perm()) })
+}
+
+// A user writes, syncs and touches files that are not his own and that he may write to.
+func TestFilesOfOthers(t *testing.T) {
+	const nobody = 65534
+	back, dir := foldersOf(t, nobody)
+	plain, stored := filepath.Join(back, "plain"), filepath.Join(back, "store.lazy")
+	write(t, plain, []byte("one\n"))
+	pack(t, stored, []byte("one\n"))
+	past := time.Unix(1_000_000_000, 0)
+	for _, path := range []string{plain, stored} {
+		if err := errors.Join(os.Chmod(path, 0o666), os.Chtimes(path, past, past)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
+	for _, name := range []string{"plain", "store"} {
+		as(t, nobody, nobody, dir, "touch "+name)
+		as(t, nobody, nobody, dir, "! touch -d 2020-01-01 "+name)
+		onThreadOf(t, nobody, func() error {
+			f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("two\n")
+			time.Sleep(20 * time.Millisecond) // The end of the write is not that of the clock's tick.
+			err = errors.Join(err, f.Sync())
+			_, e := f.WriteString("three\n")
+			time.Sleep(20 * time.Millisecond)
+			return errors.Join(err, e, os.Rename(d.path(name), d.path("other")), os.Rename(d.path("other"), d.path(name)), f.Close())
+		})
+	}
+	d.terminate()
+	same(t, plain, []byte("one\ntwo\nthree\n"))
+	if got := unpack(t, stored); string(got) != "one\ntwo\nthree\n" {
+		t.Errorf("the store holds %q", got)
+	}
+	for _, path := range []string{plain, stored} {
+		if since := time.Since(mtimeOf(t, path)); since > time.Hour {
+			t.Errorf("%s was changed %v ago", path, since)
+		}
+	}
+}
+
+// onThreadOf calls do on a thread that belongs to a user.
+func onThreadOf(t *testing.T, id uintptr, do func() error) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		// What package syscall does is for all threads.
+		_, _, err := unix.RawSyscall(unix.SYS_SETRESGID, id, id, id)
+		if err == 0 {
+			_, _, err = unix.RawSyscall(unix.SYS_SETRESUID, id, id, id)
+		}
+		if err != 0 {
+			done <- err
+		} else {
+			done <- do()
+		}
+		select {} // The end of the thread would be that of the daemons that it has started.
+	}()
+	if err := <-done; err != nil {
+		t.Errorf("as user %d: %v", id, err)
+	}
 }
