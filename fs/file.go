@@ -25,6 +25,10 @@ type file struct {
 	// store will be opened by it: locks belong to what it and its copies share.
 	readable bool
 
+	// opening is held until the kernel has seen the end of what was just opened, so that
+	// nobody uses that before. It is taken before mu.
+	opening sync.Mutex
+
 	// mu is held shared while s is used, exclusively to open, replace or close it.
 	// Of a plain file it is held while its size, and what the kernel was told of that,
 	// may differ: shared by who writes, exclusively by who cuts or compares.

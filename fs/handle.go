@@ -80,6 +80,8 @@ func (m *mount) openFile(n *node, write bool) (*file, error) {
 
 // openStore opens the store of f, the file of n, if it has one.
 func (m *mount) openStore(n *node, f *file, write bool) error {
+	f.opening.Lock()
+	defer f.opening.Unlock()
 	if m.nodes.isReplaced(n) {
 		return unix.ESTALE
 	}

@@ -183,9 +183,13 @@ func (n *node) toldSize() int64 {
 // returned if it has to look n's name up again.
 func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (int, error)) error {
 	believed := n.toldSize()
-	// What has lost its last name nobody else changes.
-	if !m.opt.Writable || size == believed || m.nodes.shownAs(n.shown()) != n {
+	switch {
+	case !m.opt.Writable || size == believed:
 		return nil
+	case m.nodes.isReplaced(n):
+		return unix.ESTALE // Somebody else has just found it out.
+	case m.nodes.shownAs(n.shown()) != n:
+		return nil // What has lost its last name nobody else changes.
 	}
 	if size > believed {
 		// To store something at the end extends the file (fuse_notify_store in

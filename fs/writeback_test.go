@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -239,6 +240,31 @@ func TestSeekWritten(t *testing.T) {
 		seek(8*mib, unix.SEEK_HOLE, 10*mib)
 		if _, err := unix.Seek(int(reader.Fd()), 10*mib, unix.SEEK_HOLE); err != unix.ENXIO {
 			t.Errorf("%s: SEEK_HOLE at the end: %v, want %v", name, err, unix.ENXIO)
+		}
+	}
+}
+
+// A file that others have cut is seen as it is by all who open it at once.
+func TestCutByOthers(t *testing.T) {
+	for _, kind := range []struct {
+		name           string
+		create, change func(t *testing.T, path string, content []byte)
+	}{{"f.lazy", pack, rewrite}, {"f", write, write}} {
+		back := t.TempDir()
+		path := filepath.Join(back, kind.name)
+		kind.create(t, path, nil)
+		d := mountRW(t, back)
+		for i := range 50 {
+			kind.change(t, path, text(uint64(i), 9000))
+			same(t, d.path("f"), text(uint64(i), 9000))
+			until(t, "the file is closed", func() bool { return d.counters().Files == 0 })
+			kind.change(t, path, text(uint64(i), 5000))
+			var group sync.WaitGroup
+			for range 8 {
+				group.Go(func() { same(t, d.path("f"), text(uint64(i), 5000)) })
+			}
+			group.Wait()
+			until(t, "the file is closed", func() bool { return d.counters().Files == 0 })
 		}
 	}
 }
