@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -104,4 +106,46 @@ func TestWrittenPlainStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	found("a change of the time", "one\nt")
+}
+
+// What a user writes to a plain file stays when somebody opens it to which others have
+// just appended, though the kernel has not handed it over.
+func TestWriteBesideAppend(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "f")
+	write(t, path, text(1, 100))
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var ended atomic.Bool
+	var group sync.WaitGroup
+	group.Go(func() {
+		for i := 0; !ended.Load(); i++ {
+			want := fmt.Sprintf("%08d", i)
+			if _, err := f.WriteAt([]byte(want), 0); err != nil {
+				t.Error(err)
+				return
+			}
+			for range 20 {
+				got := make([]byte, len(want))
+				if _, err := f.ReadAt(got, 0); err != nil || string(got) != want {
+					t.Errorf("%s is there, %v, after %s was written", got, err, want)
+					return
+				}
+			}
+		}
+	})
+	for range 500 {
+		appendTo(t, path, "x")
+		other, err := os.Open(d.path("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Close()
+	}
+	ended.Store(true)
+	group.Wait()
 }

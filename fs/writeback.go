@@ -193,9 +193,10 @@ func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (in
 	}
 	if size > believed {
 		// To store something at the end extends the file (fuse_notify_store in
-		// fs/fuse/dev.c), which others may do over and over.
+		// fs/fuse/dev.c), which others may do over and over. What lies before
+		// that in the kernel's pages a user may be changing.
 		page := int64(unix.Getpagesize())
-		b := make([]byte, size-(size-1)/page*page)
+		b := make([]byte, size-max(believed, (size-1)/page*page))
 		got, err := read(b, size-int64(len(b)))
 		if err == nil && got == len(b) && m.conn.InodeNotifyStoreCache(n.id, size-int64(len(b)), b) == nil {
 			n.mu.Lock()
