@@ -97,7 +97,7 @@ func (m *mount) created(dir place, c creation, flags uint32, out *fuse.CreateOut
 		return status(err)
 	}
 	n.setFresh()
-	h := &handle{node: n, file: c.file, fd: -1}
+	h := &handle{node: n, file: c.file, fd: -1, writes: flags&unix.O_ACCMODE != unix.O_RDONLY}
 	if c.file == nil {
 		if h.file, err = m.pin(n); err == nil {
 			var direct bool

@@ -55,6 +55,8 @@ type file struct {
 	uncommitted  bool      // written to since the last commit
 	since        time.Time // of the oldest write that isn't synced; zero: none
 	err          error     // of a sync or close in the background, for the next fsync
+	losses       int       // see lose
+	loss         error     // the last
 	gone         bool      // has no name left
 	privileges   privileges
 }

@@ -181,3 +181,32 @@ func TestPlainDiskFull(t *testing.T) {
 		t.Errorf("writing twice what the disk has room for: %v, want %v", err, syscall.ENOSPC)
 	}
 }
+
+// Who closes a file learns that the disk was full for what he has written, also when the
+// kernel has told that to somebody who has just read the file.
+func TestCloseTellsWriter(t *testing.T) {
+	for _, kind := range []string{"store", "plain"} {
+		back := smallDisk(t)
+		if kind == "plain" {
+			write(t, filepath.Join(back, "f"), nil)
+		}
+		fill(t, back, 4<<20)
+		d := mountRW(t, back)
+		f, err := os.OpenFile(d.path("f"), os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write(noise(8 << 20)); err != nil {
+			t.Fatal(err)
+		}
+		unix.Syncfs(int(f.Fd())) // The kernel hands over as it does after half a minute.
+		other, err := os.Open(d.path("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Close()
+		if err := f.Close(); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: closing what the disk has no room for: %v, want %v", kind, err, syscall.ENOSPC)
+		}
+	}
+}

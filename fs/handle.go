@@ -12,10 +12,12 @@ import (
 
 // A handle is what the kernel has open.
 type handle struct {
-	node *node
-	file *file   // nil for a folder
-	fd   int     // of a file that passes through, otherwise -1
-	dir  *folder // nil for a file
+	node   *node
+	file   *file   // nil for a folder
+	fd     int     // of a file that passes through, otherwise -1
+	dir    *folder // nil for a file
+	writes bool    // is open for writing
+	losses int     // of file, which are known; guarded by file.times
 }
 
 // handles numbers the open handles.
@@ -155,7 +157,8 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	if err != nil {
 		return status(err)
 	}
-	h := &handle{node: n, file: f, fd: -1}
+	h := &handle{node: n, file: f, fd: -1, writes: write}
+	h.newLoss() // Of what was lost before others are told.
 	if !n.store {
 		var direct bool
 		if h.fd, direct, err = openPlain(f, in.Flags); err == nil {

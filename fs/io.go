@@ -41,7 +41,7 @@ func (m *mount) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32,
 	fromPages := in.WriteFlags&fuse.WRITE_CACHE != 0
 	n, err := h.write(in, data, fromPages)
 	if err != nil && fromPages {
-		h.file.lost.Store(true)
+		h.file.lose(err)
 	}
 	return n, status(err)
 }
@@ -97,6 +97,11 @@ func (m *mount) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if err := h.file.commit(); err != nil {
 		return status(err)
 	}
+	if h.writes {
+		if err := h.newLoss(); err != nil {
+			return status(err)
+		}
+	}
 	m.files.waitForRoom()
 	return fuse.OK
 }
@@ -110,6 +115,7 @@ func (m *mount) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if h == nil {
 		return fuse.EBADF
 	}
+	h.newLoss() // Of that the kernel tells before it asks for this.
 	dataOnly := in.FsyncFlags&fdatasyncOnly != 0
 	if err := h.sync(dataOnly); err != nil {
 		return status(err)

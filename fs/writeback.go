@@ -91,18 +91,6 @@ func (m *mount) renew(dir place, e *entry) error {
 	return nil
 }
 
-// forgetLost makes the kernel forget f, which nobody uses now, if something of it could
-// not be written: until then the kernel shows what was to be there.
-func (m *mount) forgetLost(f *file) {
-	if !f.lost.Load() {
-		return
-	}
-	// Where somebody uses it again this is done when he does not any more.
-	if n := m.nodes.shownAs(f.shown); n == nil || m.nodes.replace(n, &m.files) {
-		f.lost.Store(false)
-	}
-}
-
 // replace makes sure that n's inode becomes a new node, unless somebody uses it: then it
 // returns false.
 func (t *nodes) replace(n *node, files *files) bool {
