@@ -85,30 +85,30 @@ func (m *mount) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 type creation struct {
 	entry entry // backing is empty if it has no name
 	file  *file // nil: a plain file
+	fd    int   // of a plain file, to read and to write by, whatever its mode; otherwise -1
+}
+
+// drop gives up what is open of c.
+func (m *mount) drop(c creation) {
+	if c.file != nil {
+		m.files.release(c.file)
+		return
+	}
+	unix.Close(c.fd)
 }
 
 // created answers the kernel with a handle of c.
 func (m *mount) created(dir place, c creation, flags uint32, out *fuse.CreateOut) fuse.Status {
 	n, err := m.nodes.bind(dir, &c.entry)
 	if err != nil {
-		if c.file != nil {
-			m.files.release(c.file)
-		}
+		m.drop(c)
 		return status(err)
 	}
 	n.setFresh()
-	h := &handle{node: n, file: c.file, fd: -1, writes: flags&unix.O_ACCMODE != unix.O_RDONLY}
+	h := &handle{node: n, file: c.file, fd: c.fd, writes: flags&unix.O_ACCMODE != unix.O_RDONLY}
 	if c.file == nil {
-		if h.file, err = m.pin(n); err == nil {
-			var direct bool
-			if h.fd, direct, err = openPlain(h.file, flags); err != nil {
-				m.files.release(h.file)
-			}
-			if direct {
-				out.OpenFlags |= fuse.FOPEN_DIRECT_IO
-			}
-		}
-		if err != nil {
+		if h.file, err = m.pin(n); err != nil {
+			m.drop(c)
 			m.nodes.forget(n.id, 1)
 			return status(err)
 		}
@@ -163,7 +163,7 @@ func (m *mount) create(dir place, name string, k maker) (creation, error) {
 
 // newStore makes a store in the empty file fd, which it owns. Messages call it name.
 func (m *mount) newStore(dir place, fd int, name string, k maker) (creation, error) {
-	c := creation{entry: entry{store: true}}
+	c := creation{entry: entry{store: true}, fd: -1}
 	st := &c.entry.st
 	if err := m.own(dir, fd, k, st); err != nil {
 		unix.Close(fd)
@@ -203,12 +203,16 @@ func (m *mount) newStore(dir place, fd int, name string, k maker) (creation, err
 // createPlain makes a file that is no store.
 func (m *mount) createPlain(dir place, name string, k maker) (creation, error) {
 	c := creation{entry: entry{backing: name}}
-	fd, err := unix.Openat(dir.fd, name, unix.O_CREAT|unix.O_EXCL|newFlags, k.mode)
+	var err error
+	c.fd, err = unix.Openat(dir.fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, k.mode)
 	if err != nil {
 		return c, err
 	}
-	defer unix.Close(fd)
-	err = m.own(dir, fd, k, &c.entry.st)
+	if err := m.own(dir, c.fd, k, &c.entry.st); err != nil {
+		unix.Unlinkat(dir.fd, name, 0)
+		m.drop(c)
+		return c, err
+	}
 	m.nodes.anew(inodeOf(&c.entry.st))
-	return c, err
+	return c, nil
 }

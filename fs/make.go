@@ -35,9 +35,7 @@ func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 	if err != nil {
 		return status(err)
 	}
-	if c.file != nil {
-		defer m.files.release(c.file)
-	}
+	defer m.drop(c)
 	return status(m.lookedUp(dir, &c.entry, out))
 }
 

@@ -19,7 +19,8 @@ func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 		return fuse.EPERM
 	}
 	if size, ok := in.GetSize(); ok {
-		if err := m.truncate(n, int64(size), in.Valid&fuse.FATTR_KILL_SUIDGID != 0); err != nil {
+		fh, _ := in.GetFh()
+		if err := m.truncate(n, m.handles.get(fh), int64(size), in.Valid&fuse.FATTR_KILL_SUIDGID != 0); err != nil {
 			return status(err)
 		}
 	}
@@ -155,9 +156,9 @@ func givenTime(now bool, sec uint64, nsec uint32) unix.Timespec {
 	return unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
 }
 
-// truncate sets the size of n. unprivileged tells that the caller's change of the
+// truncate sets the size of n, through h unless that is nil. unprivileged tells that the caller's change of the
 // content takes away the set-user-ID bit.
-func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
+func (m *mount) truncate(n *node, h *handle, size int64, unprivileged bool) error {
 	f, err := m.openFile(n, true)
 	if err != nil {
 		return err
@@ -171,7 +172,12 @@ func (m *mount) truncate(n *node, size int64, unprivileged bool) error {
 	if !n.store {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		err := unix.Truncate(procPath(f.path), size)
+		var err error
+		if h != nil {
+			err = unix.Ftruncate(h.fd, size) // Whatever the mode is by now.
+		} else {
+			err = unix.Truncate(procPath(f.path), size)
+		}
 		if err == nil {
 			n.tellSize(size)
 		}

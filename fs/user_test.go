@@ -181,6 +181,31 @@ func TestFilesOfOthers(t *testing.T) {
 	}
 }
 
+// Who makes a plain file that nobody may write to writes it all the same, and cuts one
+// that he has open although its mode has changed.
+func TestWriteReadOnlyPlain(t *testing.T) {
+	const nobody = 65534
+	back, dir := foldersOf(t, nobody)
+	write(t, filepath.Join(back, "f.lazy"), []byte("no store, but in the place of one"))
+	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
+	onThreadOf(t, nobody, func() error {
+		f, err := os.OpenFile(d.path("f"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString("one\ntwo\n")
+		if err = errors.Join(err, f.Close(), os.Chmod(d.path("f"), 0o644)); err != nil {
+			return err
+		}
+		if f, err = os.OpenFile(d.path("f"), os.O_RDWR, 0); err != nil {
+			return err
+		}
+		return errors.Join(f.Chmod(0o444), f.Truncate(4), f.Close())
+	})
+	d.terminate()
+	same(t, filepath.Join(back, "f"), []byte("one\n"))
+}
+
 // onThreadOf calls do on a thread that belongs to a user.
 func onThreadOf(t *testing.T, id uintptr, do func() error) {
 	t.Helper()
