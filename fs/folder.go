@@ -140,9 +140,22 @@ func readNames(fd int, names []name) ([]name, error) {
 			if d.Name == "." || d.Name == ".." {
 				continue
 			}
+			if d.Mode == 0 {
+				d.Mode = typeOf(fd, d.Name)
+			}
 			names = append(names, name{d.Name, d.Ino, d.Mode})
 		}
 	}
+}
+
+// typeOf is the type of what is called name in the folder fd, which some file systems do
+// not tell with the names (getdents(2)). It is 0 if that is gone.
+func typeOf(fd int, name string) uint32 {
+	var st unix.Stat_t
+	if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return 0
+	}
+	return st.Mode & unix.S_IFMT
 }
 
 const nameBuffer = 32 << 10 // bytes

@@ -197,3 +197,14 @@ func TestRename(t *testing.T) {
 	}
 	same(t, d.path("z", "y", "f"), []byte("g"))
 }
+
+// Stores are listed by their plain names also where the file system below does not tell
+// with the names what is a file.
+func TestNamesWithoutTypes(t *testing.T) {
+	disk := newDiskWith(t, t.TempDir(), "^filetype", "")
+	pack(t, filepath.Join(disk.dir, "f.lazy"), []byte("content"))
+	d := mountRO(t, disk.dir)
+	if got, want := names(t, d.dir), []string{"f", "lost+found"}; !slices.Equal(got, want) {
+		t.Errorf("folder shows %q, want %q", got, want)
+	}
+}

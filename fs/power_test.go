@@ -28,17 +28,22 @@ type disk struct {
 // newDisk makes a disk of 64 MiB in folder, with a journal or without.
 func newDisk(t *testing.T, folder string, journal bool) *disk {
 	t.Helper()
+	if journal {
+		return newDiskWith(t, folder, "has_journal", ",commit=300")
+	}
+	return newDiskWith(t, folder, "^has_journal", "")
+}
+
+// newDiskWith is newDisk with a feature of mkfs.ext4(8) and options of mount(8).
+func newDiskWith(t *testing.T, folder, feature, options string) *disk {
+	t.Helper()
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		t.Skipf("this machine has no loop devices: %v", err)
 	}
 	control.Close()
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
-	d := &disk{t: t, image: filepath.Join(folder, "image"), dir: t.TempDir()}
-	feature := "^has_journal"
-	if journal {
-		feature, d.options = "has_journal", ",commit=300"
-	}
+	d := &disk{t: t, image: filepath.Join(folder, "image"), dir: t.TempDir(), options: options}
 	if err := errors.Join(os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, 64<<20)); err != nil {
 		t.Fatal(err)
 	}
