@@ -156,8 +156,11 @@ func (m *mount) attrClosed(n *node, out *fuse.Attr) error {
 // GetAttr is stat(2).
 func (m *mount) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n := m.nodes.get(in.NodeId)
-	if n == nil {
+	switch {
+	case n == nil:
 		return fuse.Status(unix.ESTALE)
+	case m.ending.Load():
+		return fuse.EIO
 	}
 	out.SetTimeout(valid)
 	return status(m.attr(n, &out.Attr))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -44,6 +45,10 @@ type mount struct {
 	counts        counts
 	logged        logged
 	conn          *fusedev.Conn
+
+	// ending is set when what is open is about to be closed. The kernel, which asks for
+	// attributes before it writes to its pages, is to write no more.
+	ending atomic.Bool
 }
 
 // A Server is a mount that is being served.

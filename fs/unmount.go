@@ -52,7 +52,6 @@ func (s *Server) Unmount() error {
 		time.Sleep(2 * time.Millisecond)
 	}
 	if err != nil {
-		s.m.takeAllPages()
 		if err = s.m.unmount(s.dir, true); err == nil {
 			s.m.log.Printf("%s: files are in use: the mount is detached", s.dir)
 		}
@@ -62,6 +61,7 @@ func (s *Server) Unmount() error {
 	select {
 	case <-s.ended: // If unmounting failed, someone else was faster.
 	case <-grace.C:
+		s.m.ending.Store(true)
 		s.m.takeAllPages()
 		s.end.Do(func() {
 			if err != nil {

@@ -63,6 +63,46 @@ func TestTerminateBusy(t *testing.T) {
 	}
 }
 
+// SIGTERM ends the daemon within seconds although somebody goes on to write. What he
+// writes is refused then.
+func TestTerminateWriting(t *testing.T) {
+	back := t.TempDir()
+	d := mountRW(t, back)
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	begun, refused := make(chan struct{}), make(chan error)
+	go func() {
+		mib := make([]byte, 1<<20)
+		for i := 0; ; i++ {
+			if _, err := f.Write(mib); err != nil {
+				refused <- err
+				return
+			}
+			if i == 200 {
+				close(begun)
+			}
+		}
+	}()
+	<-begun
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.done:
+	case <-time.After(15 * time.Second):
+		t.Error("the daemon does not end")
+		// It would not end by SIGKILL either, since the kernel waits for it.
+		os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(st.Dev)), []byte("1"), 0)
+	}
+	<-refused
+	checkAll(t, back)
+}
+
 // A mount that can't be taken away, as it is not where it was made, ends all the
 // same: what was written is kept, and the daemon says what stayed.
 func TestTerminateMoved(t *testing.T) {
