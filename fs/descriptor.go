@@ -54,7 +54,7 @@ type descriptors struct {
 type folderNode struct {
 	open   *descriptor   // nil: closed
 	recent *list.Element // in descriptors.recent; nil: closed, or must stay open
-	parent *node         // nil: the root, or a folder that was removed
+	parent *node         // nil: the root, or a folder that was removed or is to be looked up
 	name   string        // in the backing folder parent
 }
 
@@ -143,6 +143,21 @@ func (t *descriptors) move(n, parent *node, name string) *node {
 		n.dir.recent = nil
 	}
 	return old
+}
+
+// cut forgets that parent lies somewhere in n, where n is about to lie in it: others have
+// turned the two round. The folder of n in which parent lies is found anew when it is
+// looked up. cut returns false if nothing was to be forgotten.
+func (t *descriptors) cut(n, parent *node) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for at := parent; at != nil; at = at.dir.parent {
+		if at.dir.parent == n {
+			at.dir.parent = nil
+			return true
+		}
+	}
+	return false
 }
 
 // forget closes n's descriptor for good and returns its parent.

@@ -144,6 +144,9 @@ func (t *nodes) bind(dir place, e *entry) (*node, error) {
 func (t *nodes) moveFolder(n, dir *node, name string) {
 	if dir != nil {
 		dir.held++
+		if t.folders.cut(n, dir) {
+			n.held--
+		}
 	}
 	if old := t.folders.move(n, dir, name); old != nil {
 		old.held--
