@@ -45,13 +45,13 @@ func (t *handles) get(fh uint64) *handle {
 	return t.open[fh]
 }
 
-// files returns the nodes of all files that are open.
-func (t *handles) files() []*node {
+// written returns the nodes by which f, or any file if that is nil, is open for writing.
+func (t *handles) written(f *file) []*node {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	seen := make(map[*node]bool)
 	for _, h := range t.open {
-		if h.file != nil {
+		if h.writes && (f == nil || h.file == f) {
 			seen[h.node] = true
 		}
 	}

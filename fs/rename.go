@@ -66,9 +66,7 @@ func (m *mount) commit(e *entry) (*file, error) {
 	if f == nil {
 		return nil, nil
 	}
-	if n := m.nodes.shownAs(f.shown); n != nil && (f.isWritable() || !n.store) {
-		m.takePages(n)
-	}
+	m.takeWritten(f)
 	if err := f.commit(); err != nil {
 		m.files.release(f)
 		return nil, err

@@ -62,7 +62,7 @@ func (s *Server) Unmount() error {
 	case <-s.ended: // If unmounting failed, someone else was faster.
 	case <-grace.C:
 		s.m.ending.Store(true)
-		s.m.takeAllPages()
+		s.m.takeWritten(nil)
 		s.end.Do(func() {
 			if err != nil {
 				s.stays = fmt.Errorf("unmount %s: %w", s.dir, err)

@@ -201,13 +201,15 @@ func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (in
 }
 
 // takePages makes the kernel hand over what was written to n and is in its pages alone.
+// It drops them all.
 func (m *mount) takePages(n *node) {
 	m.conn.InodeNotify(n.id, 0, 0)
 }
 
-// takeAllPages is takePages for all that is open.
-func (m *mount) takeAllPages() {
-	for _, n := range m.handles.files() {
+// takeWritten is takePages for f, or for all files if that is nil, where somebody may
+// have written: the kernel has handed over what was closed.
+func (m *mount) takeWritten(f *file) {
+	for _, n := range m.handles.written(f) {
 		m.takePages(n)
 	}
 }

@@ -268,3 +268,18 @@ func TestCutByOthers(t *testing.T) {
 		}
 	}
 }
+
+// What was written, closed and renamed is read from the kernel's pages.
+func TestRenameKeepsPages(t *testing.T) {
+	d := mountRW(t, t.TempDir())
+	want := text(1, 1<<20)
+	write(t, d.path("f.new"), want)
+	until(t, "the file is closed", func() bool { return d.counters().Handles == 0 })
+	if err := os.Rename(d.path("f.new"), d.path("f")); err != nil {
+		t.Fatal(err)
+	}
+	same(t, d.path("f"), want)
+	if n := d.counters().Reads; n > 0 {
+		t.Errorf("the process was asked to read %d times", n)
+	}
+}
