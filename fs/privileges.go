@@ -42,7 +42,14 @@ func (f *file) setBits(bits uint32, set func() error) error {
 
 // setAttr changes an extended attribute by set, to value or, if that is nil, to none.
 func (f *file) setAttr(attr string, value []byte, set func() error) error {
-	return f.setPrivileges(set, func(p *privileges) {
+	change := func() error {
+		err := set()
+		if err == unix.ENODATA && f != nil && attr == capabilityAttr && f.privileges.capability != nil {
+			return nil // The backing kernel has taken it, and it was not given back yet.
+		}
+		return err
+	}
+	return f.setPrivileges(change, func(p *privileges) {
 		if attr == capabilityAttr {
 			p.capability = slices.Clone(value)
 		}

@@ -109,3 +109,33 @@ func TestCapabilitiesOfWrittenPlain(t *testing.T) {
 		t.Error("after close the file has no capabilities")
 	}
 }
+
+// Capabilities that a file has can be taken from it, as the kernel does before a write,
+// also where the daemon has just written to the store.
+func TestCapabilityGoes(t *testing.T) {
+	d := mountRW(t, t.TempDir())
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(d.path("f"), "security.capability", netRaw(), 0); err != nil {
+		t.Fatal(err)
+	}
+	other, err := unix.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Close(other); err != nil { // It commits.
+		t.Fatal(err)
+	}
+	if err := unix.Removexattr(d.path("f"), "security.capability"); err != nil {
+		t.Errorf("taking the capabilities: %v", err)
+	}
+	if err := f.Close(); err != nil || hasCapability(t, d.path("f")) {
+		t.Errorf("after close, which gave %v, there are capabilities", err)
+	}
+}
