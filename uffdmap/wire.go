@@ -17,7 +17,7 @@ import (
 
 // protocol is the version of the messages between the program and its helpers.
 // A helper that is another program than the one it serves may be of another age.
-const protocol = 3
+const protocol = 4
 
 // A verb says what a message asks or tells.
 type verb string
