@@ -171,12 +171,14 @@ func (n *node) toldSize() int64 {
 // returned if it has to look n's name up again.
 func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (int, error)) error {
 	believed := n.toldSize()
-	switch {
-	case !m.opt.Writable || size == believed:
+	if !m.opt.Writable || size == believed {
 		return nil
-	case m.nodes.isReplaced(n):
-		return unix.ESTALE // Somebody else has just found it out.
-	case m.nodes.shownAs(n.shown()) != n:
+	}
+	// In this order: a node is replaced before it stands for its inode no more.
+	if m.nodes.shownAs(n.shown()) != n {
+		if m.nodes.isReplaced(n) {
+			return unix.ESTALE // Somebody else has just found it out.
+		}
 		return nil // What has lost its last name nobody else changes.
 	}
 	if size > believed {
