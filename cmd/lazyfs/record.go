@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -183,4 +184,15 @@ func (r *record) openDaemon() (int, error) {
 		return -1, nil
 	}
 	return fd, nil
+}
+
+// dying says whether the daemon was killed and yet has threads left, which wait for
+// something that does not let itself be interrupted.
+func (r *record) dying() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(stat), ") ") // behind the name (proc_pid_stat(5))
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }

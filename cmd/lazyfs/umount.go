@@ -50,7 +50,7 @@ func umount(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	if err := unmount(m.dir); err != nil {
+	if err := unmount(m.dir, r != nil && (pidfd < 0 || r.dying())); err != nil {
 		return err
 	}
 	switch {
@@ -101,10 +101,10 @@ func (r *record) outcome(dir string) error {
 // who reads links in /proc, uses it for a moment only.
 const passing = 300 * time.Millisecond
 
-// unmount removes the mount from dir.
-func unmount(dir string) error {
-	err := tryUnmount(dir)
-	for begin := time.Now(); errors.Is(err, unix.EBUSY) && time.Since(begin) < passing; err = tryUnmount(dir) {
+// unmount removes the mount from dir. dead says that its daemon was killed.
+func unmount(dir string, dead bool) error {
+	err := tryUnmount(dir, dead)
+	for begin := time.Now(); errors.Is(err, unix.EBUSY) && time.Since(begin) < passing; err = tryUnmount(dir, dead) {
 		time.Sleep(2 * time.Millisecond)
 	}
 	if errors.Is(err, unix.EBUSY) {
@@ -119,9 +119,15 @@ func unmount(dir string) error {
 	return nil
 }
 
-// tryUnmount removes the mount as root or with the help of fusermount3.
-func tryUnmount(dir string) error {
-	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+// tryUnmount removes the mount as root or with the help of fusermount3. dead says that its
+// daemon was killed. The kernel is to give up all requests then: one that nobody will
+// answer may keep a thread of the daemon alive, and that the mount.
+func tryUnmount(dir string, dead bool) error {
+	flags := unix.UMOUNT_NOFOLLOW
+	if dead {
+		flags |= unix.MNT_FORCE
+	}
+	err := unix.Unmount(dir, flags)
 	if err == unix.EPERM {
 		return fusermount(dir)
 	}
