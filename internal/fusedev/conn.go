@@ -36,7 +36,7 @@ type Conn struct {
 	crew   int // how many read at the same time where requests have to wait
 	most   int // loops there may be
 
-	pace     pace
+	crowd    atomic.Int64 // for so many more requests several loops read
 	readers  atomic.Int64 // loops that read, or will after the request that they are at; changed with mu held
 	watching atomic.Bool  // a goroutine is in watch
 	open     sync.RWMutex // held by who uses fd and is no loop; see closed
@@ -60,7 +60,7 @@ func New(fd int, fs fuse.RawFileSystem, o *fuse.MountOptions) (*Conn, error) {
 		server: fuse.NewProtocolServer(fs, o),
 		log:    o.Logger,
 		buffer: o.MaxWrite + pageSize,
-		crew:   min(max(2, runtime.GOMAXPROCS(0)), 16),
+		crew:   min(max(2, runtime.GOMAXPROCS(0)), 15) + 1, // one more, for those that wait for the disk
 	}
 	c.most = maxBuffers / (2 * c.buffer)
 	l := c.add()
@@ -177,7 +177,7 @@ func (c *Conn) call() {
 
 // enough is how many loops should read.
 func (c *Conn) enough() int {
-	if c.pace.crowded() {
+	if c.crowd.Load() > 0 {
 		return c.crew
 	}
 	return 1

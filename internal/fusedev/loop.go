@@ -23,8 +23,10 @@ const (
 	// maxSkips bounds how often looking is left out after it did not pay.
 	maxSkips = 63
 
-	// longTime is what a request takes behind which others should not wait.
-	longTime = 50 * time.Microsecond
+	// crowdStart is how many requests in a row another one has to wait for before more
+	// loops read, and crowdLasts for how many more they do.
+	crowdStart = 5
+	crowdLasts = 16
 )
 
 // Those of FUSE's opcodes that matter here (linux/fuse.h).
@@ -71,8 +73,8 @@ func (l *loop) run() {
 			return
 		}
 		request := l.in[:n]
-		begin := time.Now()
-		leaves := l.meets() || lasts(request)
+		l.meet()
+		leaves := lasts(request)
 		if leaves {
 			c.leave()
 		} else {
@@ -80,9 +82,6 @@ func (l *loop) run() {
 			c.stir()
 		}
 		c.write(l.handle(request))
-		if time.Since(begin) > longTime && !lasts(request) && (leaves || c.pending()) {
-			c.pace.isSlow()
-		}
 		stays := !leaves && l.done()
 		switch {
 		case stays && int(c.readers.Load()) <= c.enough():
@@ -117,25 +116,26 @@ func opcode(request []byte) uint32 {
 	return binary.NativeEndian.Uint32(request[4:])
 }
 
-// meets notes that a request was read, and says whether another loop should read the
-// next one before this one is answered.
-func (l *loop) meets() bool {
+// meet counts a request that was read, and has more loops read if it is one of a crowd.
+func (l *loop) meet() {
 	c := l.c
+	if c.crowd.Load() > 0 {
+		c.crowd.Add(-1)
+	}
 	if l.behind++; !c.pending() {
 		l.behind = 0
 	}
 	if l.behind >= crowdStart {
-		c.pace.isCrowd()
+		c.crowd.Store(crowdLasts)
 		c.help()
 	}
-	return c.pace.passes()
 }
 
 // look waits for the next request for a moment, if that has paid lately: the kernel then
 // need not wake the loop. Whoever else wants the core gets it.
 func (l *loop) look() {
 	c := l.c
-	if c.pace.crowded() {
+	if c.crowd.Load() > 0 {
 		return
 	}
 	if l.skips > 0 {
