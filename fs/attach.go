@@ -14,12 +14,10 @@ const fsName = "lazyfs"
 // attach mounts source on dir, as root by mount(2), otherwise through fusermount3, and
 // returns the descriptor of the mount's device. Nobody answers its requests yet.
 func (m *mount) attach(source, dir string) (fd int, err error) {
-	if m.asRoot {
-		fd, err = m.mountOn(source, dir)
-	} else {
-		fd, err = m.fusermountOn(source, dir)
+	if !m.asRoot {
+		return m.fusermountOn(source, dir) // It says who it is.
 	}
-	if err != nil {
+	if fd, err = m.mountOn(source, dir); err != nil {
 		return -1, fmt.Errorf("mount: %w", err)
 	}
 	return fd, nil
