@@ -39,10 +39,11 @@ type Conn struct {
 	crowd    atomic.Int64 // for so many more requests several loops read
 	readers  atomic.Int64 // loops that read, or will after the request that they are at; changed with mu held
 	watching atomic.Bool  // a goroutine is in watch
-	open     sync.RWMutex // held by who uses fd and is no loop; see closed
+
+	open   sync.RWMutex // held by who uses fd and is no loop
+	closed bool         // fd is; guarded by open
 
 	mu      sync.Mutex // guards what follows
-	closed  bool       // set with open held, too
 	ended   bool       // the kernel has no more requests
 	loops   []*loop    // another slice with each change
 	idle    []*loop    // those that wait until they are needed
