@@ -36,6 +36,24 @@ func TestBlockedRequestsHoldNobodyUp(t *testing.T) {
 	k.calm()
 }
 
+// Nobody waits for an fsync, also when nobody watches.
+func TestFsyncHoldsNobodyUp(t *testing.T) {
+	free := make(chan struct{})
+	k := connect(t, &slowFS{fuse.NewDefaultRawFileSystem(), func(string) { <-free }})
+	k.c.watching.Store(true)
+	k.serve()
+	var in fuse.FsyncIn
+	k.send(opFsync, 2, 1, bytesOf(&in)[unsafe.Sizeof(in.InHeader):])
+	k.getAttr(3, 7)
+	if code, _ := k.receive(3); code != 0 {
+		t.Error(code)
+	}
+	close(free)
+	if code, _ := k.receive(2); code != 0 {
+		t.Error(code)
+	}
+}
+
 // Where requests have to wait in a row several loops answer them, and one is left when
 // they do not.
 func TestCrowd(t *testing.T) {

@@ -28,8 +28,8 @@ type kernel struct {
 	done chan struct{} // closed when Serve has returned
 }
 
-// A slowFS answers GETATTR at once and with the inode's number as size, and LOOKUP by
-// calling lookup.
+// A slowFS answers GETATTR at once and with the inode's number as size, and LOOKUP and
+// FSYNC after lookup.
 type slowFS struct {
 	fuse.RawFileSystem
 	lookup func(name string)
@@ -43,6 +43,11 @@ func (f *slowFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOu
 func (f *slowFS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	f.lookup(name)
 	out.NodeId = in.NodeId
+	return fuse.OK
+}
+
+func (f *slowFS) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status {
+	f.lookup("")
 	return fuse.OK
 }
 
