@@ -8,19 +8,29 @@ import (
 
 // OpenBytes opens the store whose whole file is b, to read. b belongs to the store
 // until that is closed. Nothing is pinned: where a writer was at work while b was read
-// some of it may be newer than the rest, so everything is checked at once.
+// some of it may be newer than the rest, so everything is checked at once, and both
+// superblocks have to be whole.
 func OpenBytes(b []byte, o Options) (*Store, error) {
 	if o.Writable {
 		return nil, fmt.Errorf("open store in memory: %w", ErrReadOnly)
 	}
-	s, err := openDisk(bytesDisk{r: bytes.NewReader(b)}, nil, o)
-	if err == nil {
-		err = s.checkFrames(b)
-	}
+	s, err := openBytes(b, o)
 	if err != nil {
 		return nil, fmt.Errorf("open store in memory: %w", err)
 	}
 	return s, nil
+}
+
+func openBytes(b []byte, o Options) (*Store, error) {
+	c, err := chooseSuperblock(b[:min(len(b), dataStart)], int64(len(b)))
+	if err = firstError(err, c.other); err != nil {
+		return nil, err
+	}
+	s, err := openDisk(bytesDisk{r: bytes.NewReader(b)}, nil, o)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.checkFrames(b)
 }
 
 // checkFrames checks all frames of the store whose file is b, and its index.

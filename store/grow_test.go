@@ -51,7 +51,7 @@ func TestOpenWhileItIsCut(t *testing.T) {
 func TestOpenWhileItGrows(t *testing.T) {
 	d, size, want := closedFile(t)
 	for _, before := range []int64{dataStart, size - 1} {
-		r, err := openDisk(&growingDisk{d, before}, nil, Options{})
+		r, err := openDisk(&growingDisk{d, before}, d.File, Options{})
 		if err != nil {
 			t.Fatalf("%d of %d bytes at first: %v", before, size, err)
 		}

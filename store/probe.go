@@ -17,7 +17,7 @@ type Summary struct {
 // where a writer is or was at work, its log. f stays the caller's. Errors are
 // those of Open.
 func Probe(f *os.File) (Summary, error) {
-	s := newStore(fileDisk{f}, nil)
+	s := newStore(fileDisk{f}, f)
 	fileSize, err := s.readSuperblocks()
 	if err != nil {
 		return Summary{}, during("probe store", f.Name(), err)
@@ -38,14 +38,15 @@ func Probe(f *os.File) (Summary, error) {
 const ProbeLen = dataStart
 
 // ProbeBytes is Probe by what a file of size bytes begins with: ProbeLen bytes, or
-// all that there are. It reports false where a log may follow, or a writer has changed
-// the size meanwhile: then only Probe tells. Errors name no file.
+// all that there are. It reports false where a log may follow, or a writer may be at a
+// superblock or has changed the size meanwhile: then only Probe tells. Errors name no
+// file.
 func ProbeBytes(begin []byte, size int64) (Summary, bool, error) {
 	c, err := chooseSuperblock(begin[:min(len(begin), dataStart)], size)
 	if err != nil {
 		return Summary{}, !errors.Is(err, ErrDamaged), err
 	}
-	return summarize(&c.sb), c.sb.logOff+logBlockLen > size, nil
+	return summarize(&c.sb), c.other == nil && c.sb.logOff+logBlockLen > size, nil
 }
 
 func summarize(sb *superblock) Summary { return Summary{sb.size, sb.frameSize(), sb.gen} }

@@ -4,24 +4,41 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"time"
+)
+
+const (
+	// tornWait is longer than the scheduler lets a writer wait in the middle of a write,
+	// most often.
+	tornWait = 5 * time.Millisecond
+	// tornReads bounds how often a reader looks again: a file that is just being copied
+	// may change for hours.
+	tornReads = 6
 )
 
 // readSuperblocks chooses the newer of the two superblocks that are whole, and
-// returns the size of the file.
+// returns the size of the file. Where one is not whole a writer may be at it, or have
+// made the file longer between the two: the other may be much older than what was there
+// before. A reader looks again until nothing changes any more, up to tornReads times.
 func (s *Store) readSuperblocks() (fileSize int64, err error) {
 	var c chosen
-	for {
+	last := uint32(0)
+	for range tornReads {
 		if fileSize, err = s.d.Size(); err != nil {
 			return 0, err
 		}
-		if c, err = readChosen(s.d, fileSize); err == nil {
+		c, err = readChosen(s.d, fileSize)
+		torn := c.other != nil || errors.Is(err, ErrDamaged)
+		if !torn || s.writable || s.f == nil || c.sum == last {
 			break
 		}
-		// A writer may have made the file longer between the two.
-		if now, again := s.d.Size(); again != nil || now == fileSize {
-			return 0, err
-		}
+		last = c.sum
+		time.Sleep(tornWait)
+	}
+	if err != nil {
+		return 0, err
 	}
 	s.sb, s.slot, s.twins, s.slotDurable = c.sb, c.slot, c.twins, c.twins
 	if u := s.sb.roCompat &^ knownROCompat; u != 0 && s.writable {
@@ -34,7 +51,9 @@ func (s *Store) readSuperblocks() (fileSize int64, err error) {
 type chosen struct {
 	sb    superblock
 	slot  int
-	twins bool // the other slot is a copy, which was written when this one was durable
+	twins bool   // the other slot is a copy, which was written when this one was durable
+	other error  // what is wrong with the other slot
+	sum   uint32 // of all that the choice depends on
 }
 
 func readChosen(d disk, fileSize int64) (chosen, error) {
@@ -46,6 +65,7 @@ func readChosen(d disk, fileSize int64) (chosen, error) {
 	}
 	c, err := chooseSuperblock(b.b[:n], fileSize)
 	c.sb.inline = bytes.Clone(c.sb.inline)
+	c.sum = crc32.Update(uint32(fileSize), castagnoli, b.b[:n])
 	return c, err
 }
 
@@ -84,7 +104,7 @@ func chooseSuperblock(b []byte, fileSize int64) (chosen, error) {
 	// A copy is written only when the other slot is known to be durable.
 	other := &slots[1-slot]
 	twins := errs[1-slot] == nil && other.gen == slots[slot].gen && other.copied
-	return chosen{slots[slot], slot, twins}, nil
+	return chosen{sb: slots[slot], slot: slot, twins: twins, other: errs[1-slot]}, nil
 }
 
 func newerSlot(a, b *superblock) int {
