@@ -86,42 +86,46 @@ func openFile(f *os.File, o Options) (*Store, error) {
 			return nil, err
 		}
 	}
-	s, err := openDisk(fileDisk{f}, f, o)
-	if err != nil && o.Writable && !o.Shared {
-		unlockWriter(f)
-	}
-	return s, err
+	return openDisk(fileDisk{f}, f, o)
 }
 
-// openDisk opens the store on d. f is the file to lock, nil when d is not a file.
+// openDisk opens the store on d. f is the file whose locks it takes or, to write, has;
+// nil when d is not a file. Where it fails it gives them up.
 func openDisk(d disk, f *os.File, o Options) (*Store, error) {
 	s := newStore(d, f)
 	s.writable, s.shared, s.borrowed = o.Writable, o.Shared, o.Lent
 	s.cache = o.Cache
 	s.dirtyLimit = o.DirtyBytes
+	if err := s.load(o); err != nil {
+		if f != nil {
+			_ = s.unlock()
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// load reads the state that s is to begin with.
+func (s *Store) load(o Options) error {
 	commits, err := s.readState(o.Expect)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.idx.fixed = !o.Writable && len(commits) == 0
 	if err := s.setUp(o); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.replay(commits); err != nil {
-		return nil, err
+		return err
 	}
 	if s.slotDurable {
 		s.durable = s.gen
 	}
-	if o.Writable {
-		s.surplus = !s.twins || len(commits) > 0 || s.overhangs()
+	if !o.Writable {
+		return nil
 	}
-	if o.Writable {
-		if err := s.startLog(len(commits) > 0); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
+	s.surplus = !s.twins || len(commits) > 0 || s.overhangs()
+	return s.startLog(len(commits) > 0)
 }
 
 // overhangs reports whether the file takes more of the disk than its bytes and the

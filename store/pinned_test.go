@@ -74,3 +74,22 @@ func TestCloseAfterReader(t *testing.T) {
 		t.Errorf("the closed file takes %d bytes for %d in use", info.DiskSize, used)
 	}
 }
+
+// A file that is lent to a reader which can't be opened keeps no space from a writer.
+func TestLentToNobody(t *testing.T) {
+	d, _, _ := closedFile(t)
+	path := d.Name()
+	r, err := Open(path, Options{})
+	must(t, err)
+	flip(t, path, r.idx.at.off()+frameHeadLen)
+	must(t, r.Close())
+	lent, err := os.Open(path)
+	must(t, err)
+	defer lent.Close()
+	if _, err := OpenFile(lent, Options{Lent: true}); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("open: %v, want damage", err)
+	}
+	if gen, pinned, err := oldestPin(d.File, maxGeneration); pinned || err != nil {
+		t.Errorf("generation %d is pinned: %t, %v", gen, pinned, err)
+	}
+}
