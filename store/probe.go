@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"hash/crc32"
 	"os"
 )
 
@@ -17,21 +16,36 @@ type Summary struct {
 // where a writer is or was at work, its log. f stays the caller's. Errors are
 // those of Open.
 func Probe(f *os.File) (Summary, error) {
-	s := newStore(fileDisk{f}, f)
-	fileSize, err := s.readSuperblocks()
+	sum, err := newStore(fileDisk{f}, f).probe()
 	if err != nil {
 		return Summary{}, during("probe store", f.Name(), err)
-	}
-	s.idSum = crc32.Update(0, castagnoli, s.sb.id[:])
-	sum := summarize(&s.sb)
-	commits, err := readLog(s.d, fileSize, &s.sb, s.idSum)
-	if err != nil {
-		return Summary{}, during("probe store", f.Name(), err)
-	}
-	if n := len(commits); n > 0 {
-		sum.Size, sum.Generation = commits[n-1].size, commits[n-1].gen
 	}
 	return sum, nil
+}
+
+// probe is Probe. It pins nothing: a writer may give the place of the log, or of a frame
+// that a commit names which is not durable, to something else before it is read, and
+// what is read is then older than what there was. Newer commits tell.
+func (s *Store) probe() (Summary, error) {
+	for {
+		seen, err := s.readWith(scanLog)
+		if err != nil {
+			return Summary{}, err
+		}
+		sb := s.sb
+		t := logTrimmer{d: s.d, frameSize: sb.frameSize(), idSum: s.idSum}
+		whole, err := t.trim(seen)
+		if err != nil {
+			return Summary{}, err
+		}
+		again, err := s.readWith(scanLog)
+		if err != nil {
+			return Summary{}, err
+		}
+		if s.sb.gen == sb.gen && len(whole) == len(seen) || summarize(&s.sb, again) == summarize(&sb, seen) {
+			return summarize(&sb, whole), nil
+		}
+	}
 }
 
 // ProbeLen is how much of a file ProbeBytes wants, in bytes.
@@ -46,7 +60,14 @@ func ProbeBytes(begin []byte, size int64) (Summary, bool, error) {
 	if err != nil {
 		return Summary{}, !errors.Is(err, ErrDamaged), err
 	}
-	return summarize(&c.sb), c.other == nil && c.sb.logOff+logBlockLen > size, nil
+	return summarize(&c.sb, nil), c.other == nil && c.sb.logOff+logBlockLen > size, nil
 }
 
-func summarize(sb *superblock) Summary { return Summary{sb.size, sb.frameSize(), sb.gen} }
+// summarize sums up what the last of the commits behind sb made.
+func summarize(sb *superblock, commits []commit) Summary {
+	sum := Summary{sb.size, sb.frameSize(), sb.gen}
+	if n := len(commits); n > 0 {
+		sum.Size, sum.Generation = commits[n-1].size, commits[n-1].gen
+	}
+	return sum
+}
