@@ -91,7 +91,10 @@ func (c *pieceCopier) copy(p piece) error {
 	if n >= c.w.s.frameCount(r.size) {
 		return nil
 	}
-	if p.kind == kindZero {
+	switch p.kind {
+	case kindHole: // The log says so.
+		return nil
+	case kindZero:
 		c.doubt(p)
 		c.t.add(n, nil, kindZero, 0, 0)
 		return c.flushFull(n)

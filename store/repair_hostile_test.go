@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -111,6 +112,35 @@ func TestRepairHostileMemory(t *testing.T) {
 			if p := r.found.frames[min(r.found.frame(n), len(r.found.frames)-1)]; p.number != n || p.bad {
 				t.Errorf("without %s: frame %d is not found", lost, n)
 			}
+		}
+	}
+}
+
+// A frame that the log makes a hole is one, and no loss; also where what lies at the
+// beginning of the file has the header and the checksum of such a frame.
+func TestRepairHoleOfLog(t *testing.T) {
+	f := newForge()
+	f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")), f.frame(kindLZ4, 1, text(4096, "gone ")), f.frame(kindLZ4, 2, text(4096, "fine ")))
+	whole := f.log(logBlock{gen: 4, size: 3 * 4096, end: true, ops: []logOp{{opSet, 1, entry{}}}}).image()
+	forged := bytes.Clone(whole)
+	copy(forged[slotLen:dataStart], whole[:slotLen])
+	e := entry{}
+	b := forged[:e.stored()]
+	putFrameHead(b, f.idSum, e.kind(), 1, 0)
+	// The checksum's state behind byte 15, and the one from which it ends as that of e.
+	before := crc32.Update(f.idSum, castagnoli, b[:16])
+	after := seedOf(seedOf(e.sum(), b[frameHeadLen:]), make([]byte, 4))
+	binary.LittleEndian.PutUint32(b[16:], before^after)
+	binary.LittleEndian.PutUint32(b[20:], e.sum())
+	must(t, verifyFrame(b, e, 1, f.idSum))
+	for name, image := range map[string][]byte{"whole": whole, "forged": forged} {
+		s, err := openImage(image)
+		must(t, err)
+		want, err := readAll(s)
+		must(t, err)
+		got, _, losses, err := repaired(t, image)
+		if err != nil || !bytes.Equal(got, want) || len(losses) > 0 {
+			t.Errorf("%s: %v, bytes right: %t, losses %+v, want none", name, err, bytes.Equal(got, want), losses)
 		}
 	}
 }
