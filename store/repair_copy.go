@@ -78,7 +78,10 @@ func (c *pieceCopier) blank(from, to int64, cause string) error {
 		if len(c.later) > 0 {
 			end = min(to, c.later[0])
 		}
-		c.r.loseFrames(from, end, false, cause)
+		c.r.clear.without(span{from, end}, func(s span) bool {
+			c.r.loseFrames(s.from, s.to, false, cause)
+			return true
+		})
 		from = end + 1
 	}
 	return nil

@@ -80,3 +80,23 @@ func TestRepairNestedDamage(t *testing.T) {
 		}
 	}
 }
+
+// What the log makes holes is known to be holes, also where the index is lost.
+func TestRepairClearedByLog(t *testing.T) {
+	f := newForge()
+	fine, gone := f.frame(kindLZ4, 0, text(4096, "fine ")), f.frame(kindLZ4, 1, text(4096, "gone "))
+	f.leaf(fine, gone, entry{}, f.frame(kindLZ4, 3, text(4096, "fine ")))
+	image := f.log(logBlock{gen: 4, size: 4 * 4096, end: true, ops: []logOp{{opClear, 1, entry{place: 1}}}}).image()
+	image[gone.off()]++ // Its space was used again.
+	image[f.sb.root.off()+frameHeadLen]++
+	_, _, losses, err := repaired(t, image)
+	must(t, err)
+	for _, l := range losses {
+		if l.Plain.Off <= 4096 && 4096 < l.Plain.Off+l.Plain.Len {
+			t.Errorf("loss %+v, want none of the frame at 4096", l)
+		}
+	}
+	if len(losses) != 3 {
+		t.Errorf("losses %+v, want three: the frames that were found, and the one that was not", losses)
+	}
+}
