@@ -38,10 +38,7 @@ func (s *Store) writeIndex(size int64) (*superblock, bool, error) {
 	if err := s.idx.flush(s.writeNode, s.dropNode); err != nil {
 		return nil, false, err
 	}
-	end, err := s.liveEnd()
-	if err != nil {
-		return nil, false, err
-	}
+	end := s.liveEnd()
 	sb := s.sb
 	sb.gen, sb.size, sb.copied = s.gen+1, size, false
 	sb.codec, sb.level = s.newCodec().ID(), int8(s.level)
@@ -49,8 +46,8 @@ func (s *Store) writeIndex(size int64) (*superblock, bool, error) {
 	sb.frames, sb.stored, sb.end = s.frames, s.stored, end
 	sb.inline, sb.inlineKind, sb.inlinePlain = s.inline.data, s.inline.kind, s.inline.plain
 	// What is cut on a full disk can be committed: the log's next block is there.
-	sb.logOff, err = s.takeWritten(logBlockLen)
-	sb.logSeed = newSeed()
+	off, err := s.takeWritten(logBlockLen)
+	sb.logOff, sb.logSeed = off, newSeed()
 	return &sb, err == nil, nil
 }
 
@@ -82,22 +79,27 @@ func (s *Store) dropNode(old entry) {
 
 // liveEnd is the first byte behind everything that the next superblock names. It
 // leaves out what will be free then: the file may be cut there before the next
-// one is written.
-func (s *Store) liveEnd() (int64, error) {
-	doomed := s.doomed()
+// one is written. Beside a reader that may be very much.
+func (s *Store) liveEnd() int64 {
+	live := max(dataStart, s.idx.at.extent().end())
+	gone := s.doomed()
 	for _, l := range s.limbo {
-		doomed = append(doomed, l.extent)
-	}
-	for _, e := range doomed {
-		s.space.free(e)
-	}
-	end := s.space.end()
-	for _, e := range doomed {
-		if err := s.space.claim(e); err != nil {
-			return 0, err
+		if l.off >= live {
+			gone = append(gone, l.extent)
 		}
 	}
-	return end, nil
+	radixSort(gone, func(e extent) uint64 { return uint64(e.off) / unit })
+	end := s.space.end()
+	for {
+		if off, ok := s.space.gaps.byEnd.Get(end); ok {
+			end = off
+		}
+		last := len(gone) - 1
+		if last < 0 || gone[last].end() != end {
+			return end
+		}
+		end, gone = gone[last].off, gone[:last]
+	}
 }
 
 // doomed lists what only the superblock on disk and its log name.

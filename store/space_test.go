@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -11,7 +12,7 @@ import (
 )
 
 // spaceFault is what is wrong with the account of the space: that two extents
-// share bytes, or that one lies in free space.
+// share bytes, or that one lies in free space, or that what is live ends elsewhere.
 func (s *Store) spaceFault() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,20 +23,29 @@ func (s *Store) spaceFault() error {
 	for _, l := range s.limbo {
 		used = append(used, l.extent)
 	}
+	end := int64(dataStart)
+	live := func(e entry) {
+		used = append(used, e.extent())
+		end = max(end, e.extent().end())
+	}
 	s.idx.scan(0, maxFrameNumber+1, func(_ int64, e entry) bool {
 		if e.onDisk() {
-			used = append(used, e.extent())
+			live(e)
 		}
 		return true
 	})
 	s.idx.nodes(func(_ int64, e entry) error {
-		used = append(used, e.extent())
+		live(e)
 		return nil
 	})
 	s.space.holes(1, func(e extent) bool {
 		used = append(used, e)
 		return true
 	})
+	written := len(s.frozen)+s.booked == 0 // No frame has a place and no entry yet.
+	if got := s.liveEnd(); written && got != end {
+		return fmt.Errorf("what is live ends at %#x, want %#x", got, end)
+	}
 	_, err := newAllocator(dataStart, used)
 	return err
 }
