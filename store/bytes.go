@@ -2,14 +2,16 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 )
 
 // OpenBytes opens the store whose whole file is b, to read. b belongs to the store
 // until that is closed. Nothing is pinned: where a writer was at work while b was read
-// some of it may be newer than the rest, so everything is checked at once, and both
-// superblocks have to be whole.
+// some of it may be newer than the rest. So everything is checked at once, both
+// superblocks have to be whole, and what may have a log is refused: in a store that was
+// closed there is no room for one, most often.
 func OpenBytes(b []byte, o Options) (*Store, error) {
 	if o.Writable {
 		return nil, fmt.Errorf("open store in memory: %w", ErrReadOnly)
@@ -25,6 +27,9 @@ func openBytes(b []byte, o Options) (*Store, error) {
 	c, err := chooseSuperblock(b[:min(len(b), dataStart)], int64(len(b)))
 	if err = firstError(err, c.other); err != nil {
 		return nil, err
+	}
+	if c.sb.mayHaveLog(int64(len(b))) {
+		return nil, errors.New("it may have a log")
 	}
 	s, err := openDisk(bytesDisk{r: bytes.NewReader(b)}, nil, o)
 	if err != nil {

@@ -3,6 +3,8 @@ package store
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -44,5 +46,30 @@ func TestOpenBytes(t *testing.T) {
 	}
 	if s, err := OpenBytes(nil, Options{Writable: true}); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("to be written: %v, %v, want %v", s, err, ErrReadOnly)
+	}
+}
+
+// Bytes that were read while a writer was at work, the log's after it gave their place
+// to something else, are not taken for an older generation.
+func TestOpenBytesBesideWriter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.lazy")
+	w, err := Create(path, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	defer w.Close()
+	write := func(n int64, commit func(*Store) error) {
+		mustWrite(t, w, noise(MinFrameSize, byte(n)), n*MinFrameSize)
+		must(t, commit(w))
+	}
+	write(1, (*Store).checkpointNow)
+	write(2, (*Store).Sync)
+	committed, log := w.Generation(), w.logBlocks[0]
+	b, err := os.ReadFile(path)
+	must(t, err)
+	write(3, (*Store).checkpointNow)
+	w.scrub(t)
+	_, err = w.f.ReadAt(b[log:][:logBlockLen], log)
+	must(t, err)
+	if s, err := OpenBytes(b, Options{}); err == nil && s.Generation() < committed {
+		t.Errorf("opens generation %d, want %d or an error", s.Generation(), committed)
 	}
 }

@@ -142,7 +142,7 @@ func readLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, er
 
 // scanLog is readLog but for the frames, which it does not look at.
 func scanLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, error) {
-	if sb.logOff+logBlockLen > fileSize {
+	if !sb.mayHaveLog(fileSize) {
 		return nil, nil
 	}
 	var (

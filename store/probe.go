@@ -60,7 +60,7 @@ func ProbeBytes(begin []byte, size int64) (Summary, bool, error) {
 	if err != nil {
 		return Summary{}, !errors.Is(err, ErrDamaged), err
 	}
-	return summarize(&c.sb, nil), c.other == nil && c.sb.logOff+logBlockLen > size, nil
+	return summarize(&c.sb, nil), c.other == nil && !c.sb.mayHaveLog(size), nil
 }
 
 // summarize sums up what the last of the commits behind sb made.

@@ -54,6 +54,9 @@ type superblock struct {
 
 func (s *superblock) frameSize() int { return 1 << s.frameShift }
 
+// mayHaveLog reports whether a file of size bytes has room for the first log block.
+func (s *superblock) mayHaveLog(size int64) bool { return s.logOff+logBlockLen <= size }
+
 // encode writes the superblock into b, slotLen bytes long.
 func (s *superblock) encode(b []byte) {
 	clear(b)
