@@ -103,7 +103,7 @@ func openMapping(path string, o Options) (*Mapping, error) {
 			break
 		}
 	}
-	return nil, errors.Join(err, releaseClient(c))
+	return nil, firstOf([]error{err, releaseClient(c)})
 }
 
 // open makes a mapping and has the pager serve it.
@@ -224,20 +224,19 @@ func (m *Mapping) Close() error {
 		return fmt.Errorf("close %s: %w", m.Path, os.ErrClosed)
 	}
 	m.closed = true
-	var err error
+	var syncErr error
 	if m.Writable {
-		err = m.client.call(message{Verb: verbSync, ID: m.ID})
+		syncErr = m.client.call(message{Verb: verbSync, ID: m.ID})
 	}
 	m.client.remove(m) // Helpers that begin now need not know it.
-	detach := m.client.call(message{Verb: verbDetach, ID: m.ID})
-	if detach == nil && m.Writable {
+	detachErr := m.client.call(message{Verb: verbDetach, ID: m.ID})
+	if detachErr == nil && m.Writable {
 		// Nobody writes to it any more, though the standby, or a child that the program
 		// has just made, may have a copy of the descriptor still.
 		unix.Flock(m.fds[fdSource], unix.LOCK_UN)
 	}
-	err = errors.Join(err, detach)
 	m.free()
-	if err = errors.Join(err, releaseClient(m.client)); err != nil {
+	if err := firstOf([]error{syncErr, detachErr, releaseClient(m.client)}); err != nil {
 		return fmt.Errorf("close %s: %w", m.Path, err)
 	}
 	return nil

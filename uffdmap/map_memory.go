@@ -121,18 +121,28 @@ func duplicate(fd int, path string) (*os.File, error) {
 // newSpill makes a file without a name for evicted dirty frames, on the disk of
 // the store if that can be written.
 func newSpill(folder string, size int64) (int, error) {
-	var errs []error
-	for _, dir := range []string{folder, os.TempDir()} {
-		fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-		if err == nil {
-			if err = unix.Ftruncate(fd, size); err == nil {
-				return fd, nil
-			}
-			unix.Close(fd)
-		}
-		errs = append(errs, &os.PathError{Op: "make spill file", Path: dir, Err: err})
+	fd, err := newNameless(folder, size)
+	if err == nil {
+		return fd, nil
 	}
-	return -1, errors.Join(errs...)
+	fd, other := newNameless(os.TempDir(), size)
+	if other == nil {
+		return fd, nil
+	}
+	return -1, fmt.Errorf("make spill file: %w; %w", err, other)
+}
+
+// newNameless makes a file of size bytes without a name on the disk of dir.
+func newNameless(dir string, size int64) (int, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	if err := unix.Ftruncate(fd, size); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("make %#x bytes in %s: %w", size, dir, err)
+	}
+	return fd, nil
 }
 
 func (m *Mapping) buildTable() error {

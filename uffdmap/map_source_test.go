@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -157,5 +158,23 @@ func TestSpillBesideStore(t *testing.T) {
 	must(t, "resolve folder", err)
 	if got := filepath.Dir(spill); got != want {
 		t.Errorf("the spill file is in %s, want %s", got, want)
+	}
+}
+
+// Where no folder takes a spill file one line says why none of them does.
+func TestSpillNowhere(t *testing.T) {
+	path := pack(t, content(1<<20, 60), store.CreateOptions{})
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, "open", err)
+	defer f.Close()
+	must(t, "remove its folder", os.RemoveAll(filepath.Dir(path)))
+	t.Setenv("TMPDIR", "/nonexistent")
+	_, err = Map(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), Options{Writable: true, MemoryLimit: 1 << 20})
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("map: %v, want that the folders do not exist", err)
+	}
+	text := err.Error()
+	if strings.Contains(text, "\n") || !strings.Contains(text, filepath.Dir(path)) || !strings.Contains(text, "/nonexistent") {
+		t.Errorf("map: %q, want a line that names both folders", text)
 	}
 }

@@ -1,7 +1,6 @@
 package uffdmap
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -135,7 +134,7 @@ func (m *served) readSnapshot(id int32, r Range) error {
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(s.failed, err)
+	return firstOf([]error{s.failed, err})
 }
 
 // recall copies frame n of a snapshot to buf.
