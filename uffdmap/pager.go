@@ -52,6 +52,7 @@ func runPager() error {
 // succeed goes on where another pager left off, with what that one served, nil if there
 // was none, and returns when the program has ended.
 func (p *pager) succeed(held map[int32]holding) error {
+	go p.watchProgram()
 	var err error
 	if p.pool, err = newPool(p); err != nil {
 		return err
@@ -63,7 +64,6 @@ func (p *pager) succeed(held map[int32]holding) error {
 		p.repeats.expect()
 		go p.sayHello() // Who waits for an answer need not wait for a standby.
 	}
-	go p.watchProgram()
 	go p.keeper.run()
 	return p.obeyProgram()
 }
@@ -95,7 +95,8 @@ func (p *pager) sayHello() {
 }
 
 // watchProgram ends this process when the program ends, should a stray copy of
-// the program's end of the connection keep that open.
+// the program's end of the connection keep that open, or a store not answer that is
+// being opened.
 func (p *pager) watchProgram() {
 	fds := []unix.PollFd{{Fd: int32(p.programEnd), Events: unix.POLLIN}}
 	for {

@@ -53,7 +53,7 @@ func slowBody(args []string) error {
 }
 
 // Stores that do not answer when a pager is succeeded keep nobody from the pages of
-// another.
+// another, and the successor ends with its program all the same.
 func TestInheritBesideSlow(t *testing.T) {
 	folder := t.TempDir()
 	for n := range 9 {
@@ -62,6 +62,8 @@ func TestInheritBesideSlow(t *testing.T) {
 	c := command("slow", pack(t, content(1<<20, 75), store.CreateOptions{}))
 	c.Env = append(c.Env, slowEnv+"="+folder)
 	waitFor(t, c, "done\n")
+	pager := helper(c.Process.Pid, rolePager)
 	c.Process.Kill()
 	c.Wait()
+	eventually(t, "the pager's end", func() bool { return ended(pager) })
 }
