@@ -13,7 +13,8 @@ import (
 type snapshot struct {
 	image  int    // file of the saved frames, each at its place
 	window int    // memfd that carries what is read to the program
-	saved  bitmap // set with the frame's lock held
+	saved  bitmap // in bits; set with the frame's lock held
+	bits   memory // costs nothing where no frame is saved
 
 	mu     sync.Mutex // guards what follows; taken after all other locks
 	buf    []byte     // one frame, outside the heap
@@ -38,14 +39,10 @@ func (m *served) takeSnapshot(id int32, fds []int) error {
 		closeAll(fds)
 		return fmt.Errorf("snapshot came with %d descriptors", len(fds))
 	}
-	buf, err := newScratch(maxFrameSize)
+	s, err := newSnapshot(fds, m.frames())
 	if err != nil {
 		closeAll(fds)
 		return err
-	}
-	s := &snapshot{
-		image: fds[fdImage], window: fds[fdWindow], buf: buf,
-		saved: make(bitmap, bitmapLen(m.frames())/8),
 	}
 	m.lifting.Lock()
 	defer m.lifting.Unlock()
@@ -58,6 +55,23 @@ func (m *served) takeSnapshot(id int32, fds []int) error {
 	}
 	m.snapshots[id] = s
 	return nil
+}
+
+// newSnapshot makes a snapshot of so many frames, in which none is saved.
+func newSnapshot(fds []int, frames int64) (*snapshot, error) {
+	bits, err := mapMemory(max(bitmapRoom(frames), pageSize), unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return nil, err
+	}
+	buf, err := newScratch(maxFrameSize)
+	if err != nil {
+		bits.unmap()
+		return nil, err
+	}
+	return &snapshot{
+		image: fds[fdImage], window: fds[fdWindow],
+		saved: bitmapIn(bits.b, frames), bits: bits, buf: buf,
+	}, nil
 }
 
 // protectWritten protects all frames that may be written without a fault. The
@@ -161,4 +175,5 @@ func (m *served) dropSnapshot(id int32) {
 func (s *snapshot) close() {
 	closeAll([]int{s.image, s.window})
 	freeScratch(s.buf)
+	s.bits.unmap()
 }

@@ -85,9 +85,7 @@ func mapTable(fd int, frames int64, writable bool) (*table, error) {
 	t := &table{fd: fd, mem: mem, head: (*tableHead)(unsafe.Pointer(&mem[0]))}
 	rest := mem[tableHeadLen:]
 	for _, b := range []*bitmap{&t.dirty, &t.syncing, &t.written, &t.spilled} {
-		if n := bitmapLen(frames); n > 0 {
-			*b = unsafe.Slice((*uint64)(unsafe.Pointer(&rest[0])), n/8)
-		}
+		*b = bitmapIn(rest, frames)
 		rest = rest[bitmapRoom(frames):]
 	}
 	return t, nil
@@ -112,6 +110,11 @@ func (t *table) isDirty(n int64) bool {
 
 // A bitmap is a set of frame numbers that processes share.
 type bitmap []uint64
+
+// bitmapIn is the bitmap of n frames at the beginning of mem.
+func bitmapIn(mem []byte, n int64) bitmap {
+	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(mem))), bitmapLen(n)/8)
+}
 
 func (b bitmap) get(n int64) bool { return atomic.LoadUint64(&b[n/64])&(1<<(n%64)) != 0 }
 func (b bitmap) set(n int64)      { atomic.OrUint64(&b[n/64], 1<<(n%64)) }
