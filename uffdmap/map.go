@@ -114,12 +114,14 @@ func (c *client) open(path string, o Options) (*Mapping, error) {
 		Writable: o.Writable, Tracked: m.editable && !o.NoTracking, Limit: o.MemoryLimit,
 	}
 	if err := m.build(); err != nil {
+		m.unlock()
 		m.free()
 		return nil, err
 	}
 	c.add(m)
 	if err := c.call(m.attachment()); err != nil {
 		c.remove(m)
+		m.unlock()
 		m.free()
 		return nil, err
 	}
@@ -230,10 +232,8 @@ func (m *Mapping) Close() error {
 	}
 	m.client.remove(m) // Helpers that begin now need not know it.
 	detachErr := m.client.call(message{Verb: verbDetach, ID: m.ID})
-	if detachErr == nil && m.Writable {
-		// Nobody writes to it any more, though the standby, or a child that the program
-		// has just made, may have a copy of the descriptor still.
-		unix.Flock(m.fds[fdSource], unix.LOCK_UN)
+	if detachErr == nil {
+		m.unlock()
 	}
 	m.free()
 	if err := firstOf([]error{syncErr, detachErr, releaseClient(m.client)}); err != nil {

@@ -7,9 +7,11 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -190,6 +192,31 @@ func TestMapLocks(t *testing.T) {
 		t.Fatalf("open for writing after Close: %v", err)
 	}
 	s.Close()
+}
+
+// A Map that fails leaves the store's lock to nobody, although the program makes
+// children meanwhile, which have copies of its descriptors until they begin.
+func TestMapFailsUnlocked(t *testing.T) {
+	held := mustMap(t, pack(t, content(1<<20, 18), store.CreateOptions{}), Options{}) // keeps the helpers
+	defer held.Close()
+	path := filepath.Join(t.TempDir(), "zeros.lazy")
+	must(t, "write", os.WriteFile(path, make([]byte, 8192), 0o600))
+	var done atomic.Bool
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer done.Store(true)
+	for range 2 {
+		all.Go(func() {
+			for !done.Load() {
+				exec.Command("true").Run()
+			}
+		})
+	}
+	for range 300 {
+		if _, err := Map(path, Options{Writable: true}); !errors.Is(err, store.ErrNotStore) {
+			t.Fatalf("map: %v, want that it is no store", err)
+		}
+	}
 }
 
 // When another program has written a store that is mapped read-only, and then the

@@ -110,6 +110,15 @@ func lockStore(fd int, path string) error {
 	return s.Discard() // The holder has just given it up, and we have it now.
 }
 
+// unlock gives the writer's lock up when nobody writes to the store any more, though
+// the standby, or a child that the program has just made, may have a copy of the
+// descriptor still.
+func (m *Mapping) unlock() {
+	if m.Writable {
+		unix.Flock(m.fds[fdSource], unix.LOCK_UN)
+	}
+}
+
 func duplicate(fd int, path string) (*os.File, error) {
 	d, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
