@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -44,4 +46,41 @@ func TestMapRemovesBesideSync(t *testing.T) {
 		removing.Wait()
 		noZeros("mapping", m.Bytes())
 	}
+}
+
+// So they are where the frame was evicted dirty some time before, and somebody goes on
+// to write it beside Sync.
+func TestMapRemovesEvicted(t *testing.T) {
+	const frame, frames, limit = 16 << 10, 400, 40
+	path := pack(t, make([]byte, frames*frame), store.CreateOptions{})
+	m := mustMap(t, path, Options{Writable: true, MemoryLimit: limit * frame})
+	word := (*atomic.Uint64)(unsafe.Pointer(&m.Bytes()[0]))
+	for round := range 20 {
+		word.Add(1)
+		for !m.table.spilled.get(0) {
+			for n := range frames - limit {
+				m.Bytes()[(limit+n*37%(frames-limit))*frame]++
+			}
+		}
+		for n := 1; n < limit/2; n++ { // What Sync has to do besides.
+			m.Bytes()[n*frame]++
+		}
+		want := word.Add(1)
+		var done atomic.Bool
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			for !done.Load() {
+				word.Add(1)
+			}
+		})
+		err := m.Sync()
+		done.Store(true)
+		writing.Wait()
+		must(t, "sync", err)
+		must(t, "punch out a page", unix.Madvise(m.mem[:pageSize], unix.MADV_REMOVE))
+		if got := word.Load(); got < want {
+			t.Fatalf("round %d: word is %d, and was synced as %d", round, got, want)
+		}
+	}
+	must(t, "close", m.Close())
 }

@@ -122,8 +122,7 @@ func (m *served) resident() int64 {
 // to be lifted, and finds its page absent then. A frame that some device pins
 // stays as it is. The caller holds the frame's lock.
 func (m *served) evict(buf []byte, n int64) error {
-	off, length := m.extent(n)
-	if data, err := unix.Seek(m.memory, off, unix.SEEK_DATA); err != nil || data >= off+length {
+	if m.absent(n) {
 		return nil // The program has given it back.
 	}
 	if m.Tracked {
@@ -136,11 +135,12 @@ func (m *served) evict(buf []byte, n int64) error {
 			}
 		}
 	}
+	off, length := m.extent(n)
 	const mode = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 	if err := unix.Fallocate(m.memory, mode, off, length); err != nil {
 		return fmt.Errorf("evict frame %d: %w", n, err)
 	}
-	if data, err := unix.Seek(m.memory, off, unix.SEEK_DATA); err == nil && data < off+length {
+	if !m.absent(n) {
 		return m.putBack(buf, n)
 	}
 	m.table.head.evicted.Add(1)
@@ -172,12 +172,33 @@ func (m *served) spillFrame(buf []byte, n int64) error {
 	if err != nil {
 		return err
 	}
+	if err := m.writeSpilled(p, n); err != nil {
+		return err
+	}
+	m.table.spilled.set(n)
+	return nil
+}
+
+func (m *served) writeSpilled(p []byte, n int64) error {
 	off, _ := m.extent(n)
 	if err := pwriteFull(m.spill, p, off); err != nil {
 		return fmt.Errorf("write frame %d to the spill file: %w", n, err)
 	}
-	m.table.spilled.set(n)
 	return nil
+}
+
+// renewSpilled sees to it that the spill file holds nothing of frame n that is older
+// than p, which is about to be committed: it would come back if the program punched
+// pages out. The caller holds the frame's lock.
+func (m *served) renewSpilled(n int64, p []byte) error {
+	switch {
+	case !m.table.spilled.get(n) || m.absent(n):
+		return nil
+	case m.complete(m.extent(n)):
+		m.forgetSpilled(n)
+		return nil
+	}
+	return m.writeSpilled(p, n)
 }
 
 // readSpilled reads frame n from the spill file.

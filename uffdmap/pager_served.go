@@ -237,6 +237,13 @@ func (m *served) present(off int64) bool {
 	return err == nil && data == off
 }
 
+// absent says whether no page of frame n is in memory.
+func (m *served) absent(n int64) bool {
+	off, length := m.extent(n)
+	data, err := unix.Seek(m.memory, off, unix.SEEK_DATA)
+	return err != nil || data >= off+length
+}
+
 // complete says whether all pages of [off, off+length) are in memory.
 func (m *served) complete(off, length int64) bool {
 	// One call that takes no lock. Pages that were swapped out count as evicted.

@@ -163,7 +163,11 @@ func (m *served) takeFrame(buf []byte, n int64) ([]byte, error) {
 	if err := m.setProtected(n, true); err != nil {
 		return nil, err
 	}
-	return m.capture(buf, n)
+	p, err := m.capture(buf, n)
+	if err != nil {
+		return nil, err
+	}
+	return p, m.renewSpilled(n, p)
 }
 
 // committed notes that frame n is in the store as takeFrame found it.
