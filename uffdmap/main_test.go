@@ -195,7 +195,7 @@ func unpack(t testing.TB, path string) []byte {
 }
 
 // helpers are the processes that serve the program pid: their names by their
-// pids, the dead ones that were not reaped included.
+// pids. Its dead children that were not reaped are included.
 func helpers(pid int) map[int]string {
 	found := map[int]string{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -208,11 +208,11 @@ func helpers(pid int) map[int]string {
 		open, shut := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 		fields := strings.Fields(text[shut+1:])
 		name := text[open+1 : shut]
-		if fields[1] != strconv.Itoa(pid) || !strings.HasPrefix(name, "lazyfs-") {
-			continue
-		}
 		if fields[0] == "Z" {
 			name = "dead"
+		}
+		if fields[1] != strconv.Itoa(pid) || name != "dead" && !strings.HasPrefix(name, "lazyfs-") {
+			continue
 		}
 		n, _ := strconv.Atoi(strings.TrimSpace(text[:open]))
 		found[n] = name

@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -63,10 +64,11 @@ func aloneBody(args []string) error {
 		return err
 	}
 	time.Sleep(time.Second) // Nothing shows that it tries.
-	return m.Close()
+	err = await("all to be reaped that could not begin", func() bool { return len(helpers(os.Getpid())) == 1 })
+	return errors.Join(err, m.Close())
 }
 
-// That no standby can be started is said once.
+// That no standby can be started is said once, and leaves no dead process behind.
 func TestMapAloneSaysSo(t *testing.T) {
 	c := command("alone", pack(t, content(1000, 76), store.CreateOptions{}))
 	c.Env = append(c.Env, aloneEnv+"=1")

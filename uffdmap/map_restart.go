@@ -38,7 +38,7 @@ func (c *client) repeat() {
 }
 
 // maxStarts is how often new helpers are started until one has answered something, or has
-// said hello, as one does that has a standby: somebody may kill them all, for want of
+// said hello, as one does that starts a standby: somebody may kill them all, for want of
 // memory perhaps, the program may be short of descriptors for a while, or they may not
 // work at all any more. The very first are started once.
 const maxStarts = 6

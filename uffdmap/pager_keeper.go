@@ -90,7 +90,8 @@ func (k *keeper) wait(open []tell, d time.Duration) []tell {
 	}
 }
 
-// start starts a standby and tells the program of it.
+// start starts a standby and tells the program of it, which reaps those that have
+// ended then, and one that could not begin.
 func (k *keeper) start() (*heir, error) {
 	mine, its, err := socketPair()
 	if err != nil {
@@ -99,11 +100,11 @@ func (k *keeper) start() (*heir, error) {
 	defer unix.Close(its)
 	h := &heir{conn: &conn{fd: mine}, answers: make(chan message)}
 	_, h.pidfd, err = startHelper("/proc/self/exe", roleStandby, unix.Stdin, k.p.program.fd, its)
+	k.p.sayHello()
 	if err != nil {
 		unix.Close(mine)
 		return nil, err
 	}
-	k.p.sayHello()
 	go h.listen()
 	return h, nil
 }

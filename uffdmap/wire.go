@@ -38,7 +38,7 @@ const (
 
 	// From the pager to the program.
 	verbReply verb = "reply" // Seq is done, or failed with Err
-	verbHello verb = "hello" // Pager is the pager: it was a standby, or has started one
+	verbHello verb = "hello" // Pager is the pager: it was a standby, or has tried to start one
 
 	// From the program to its first pager, and from the pager to its standby.
 	verbWelcome verb = "welcome" // pidfds: the program's, and to a standby the pager's
