@@ -273,3 +273,53 @@ func TestMapEvictsBesideStuckStore(t *testing.T) {
 	c.Env = append(c.Env, stuckEnv+"="+folder, "GOMAXPROCS=8", "GODEBUG=asyncpreemptoff=1")
 	run(t, c, tooLong)
 }
+
+func init() { bodies["full disk"] = fullDiskBody }
+
+// fullDiskBody writes more than a mapping may hold, its store can take, and the disk has
+// room to spill, and syncs when there is room.
+func fullDiskBody(args []string) error {
+	const limit = 1 << 20
+	m, err := Map(args[0], Options{Writable: true, MemoryLimit: limit})
+	if err != nil {
+		return err
+	}
+	want := make([]byte, m.Size())
+	rand.NewChaCha8([32]byte{2}).Read(want)
+	copy(m.Bytes(), want)
+	for range 3 {
+		if !bytes.Equal(m.Bytes(), want) {
+			return errors.New("memory differs from what was written")
+		}
+	}
+	if err := m.Sync(); !errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("sync: %v, want ENOSPC", err)
+	}
+	if got := m.Stats().Resident; got <= 2*limit {
+		return fmt.Errorf("%d bytes are resident, want what the disk could not take", got)
+	}
+	err = errors.Join(unix.Mount("tmpfs", filepath.Dir(args[0]), "tmpfs", unix.MS_REMOUNT, "size=64m"), m.Sync())
+	if got := m.Stats().Resident; got > limit {
+		return fmt.Errorf("%d bytes are resident after a sync (%v), want no more than the limit", got, err)
+	}
+	return errors.Join(err, m.Close())
+}
+
+// What a full disk keeps in memory leaves it with the next Sync that succeeds. The
+// pager says once that it exceeds the limit.
+func TestMapLimitOnFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	must(t, "mount", unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"))
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	want := make([]byte, 8<<20)
+	path := filepath.Join(dir, "test.lazy")
+	must(t, "pack", packTo(path, want, store.CreateOptions{}))
+	c := command("full disk", path)
+	c.Env = append(c.Env, "TMPDIR="+dir)
+	out := run(t, c, tooLong)
+	if n := strings.Count(out, "exceeded"); n != 1 {
+		t.Errorf("it is said %d times that the limit is exceeded, want once:\n%.2000s", n, out)
+	}
+	rand.NewChaCha8([32]byte{2}).Read(want)
+	same(t, "store", unpack(t, path), want)
+}

@@ -11,7 +11,7 @@ import (
 type evictor struct {
 	mu     sync.Mutex // guards hand and failed; taken before a frame's lock
 	hand   int64      // offset in the mapping
-	failed bool       // the last attempt; said once
+	failed bool       // an attempt since the last Sync; said once
 
 	queueMu sync.Mutex // guards queue; taken after all others
 	queue   evictQueue
@@ -100,13 +100,32 @@ func (m *served) makeRoom(buf []byte) {
 		err := m.evict(buf, n)
 		e.done(n, true, err == nil) // Before somebody brings the frame in again.
 		m.locks.unlock(n)
-		if err != nil && !e.failed {
+		if err == nil {
+			continue
+		}
+		if !e.failed {
+			e.failed = true
 			log.printf("memory limit of %s exceeded: %v", m.Path, err)
 		}
-		if e.failed = err != nil; e.failed {
-			return
-		}
+		return
 	}
+}
+
+// makeRoomAgain evicts, after a Sync, what could not be evicted before.
+func (m *served) makeRoomAgain() {
+	if m.Limit == 0 {
+		return
+	}
+	e := &m.evictor
+	e.mu.Lock()
+	e.failed = false
+	e.mu.Unlock()
+	buf, err := newScratch(maxFrameSize)
+	if err != nil {
+		return // The next touch of an absent page does it.
+	}
+	defer freeScratch(buf)
+	m.makeRoom(buf)
 }
 
 // resident is the memory that the mapping's pages take, in bytes.

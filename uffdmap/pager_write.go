@@ -129,6 +129,7 @@ func (m *served) sync() error {
 	for n := range m.table.union(m.table.syncing, nil, 0) {
 		m.committed(n)
 	}
+	m.makeRoomAgain()
 	return nil
 }
 

@@ -26,6 +26,7 @@ func (v *Viewer) Sync() error {
 	if err := v.sync(); err != nil {
 		return fmt.Errorf("sync view of %s: %w", v.path, err)
 	}
+	v.reserve(0) // Evicts what the store had no room for, unless it is held.
 	return nil
 }
 

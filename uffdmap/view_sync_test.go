@@ -303,6 +303,9 @@ func TestNoSpace(t *testing.T) {
 	must(t, "give room", unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=64m"))
 	same(t, "stored before it worked", stored(t, path), make([]byte, len(want)))
 	must(t, "sync with room", v.Sync())
+	if r := v.Stats().Resident; r > 1<<20 {
+		t.Errorf("%d bytes resident after a sync, want no more than the limit", r)
+	}
 	if d := dirtyPages(v); len(d) != 0 {
 		t.Errorf("dirty after a sync: %v, want nothing", d)
 	}
