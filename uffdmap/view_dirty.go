@@ -111,7 +111,8 @@ func (v *Viewer) addWritten(first, end int64) {
 // Dirty lists the ranges that were written since the last Sync, in order, whole
 // pages but for the store's end. Where the kernel does not track writes
 // (Options say when) that is all of every Edit. It is a picture of the moment
-// when the loop begins.
+// when the loop begins. What a Sync under way has taken is not in it, and is dirty
+// again should that fail.
 func (v *Viewer) Dirty() iter.Seq[Range] {
 	return func(yield func(Range) bool) {
 		for _, r := range v.dirtyRanges() {
