@@ -18,13 +18,21 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
-// maxBuffers bounds the memory of all requests under way, in bytes.
-const maxBuffers = 64 << 20
+const (
+	// maxBuffers bounds the memory of all requests under way, in bytes, as long as they
+	// do not all wait.
+	maxBuffers = 64 << 20
+
+	// relief is how long nobody reads before there are more loops than that allows. What
+	// the others are at may wait for what the kernel asks for next.
+	relief = 10 * patience
+)
 
 // A Conn is the connection of one mount to the kernel. Its methods may be called by any
 // number of goroutines.
@@ -34,7 +42,7 @@ type Conn struct {
 	log    *log.Logger
 	buffer int // bytes of the longest request, and of the longest answer
 	crew   int // how many read at the same time where requests have to wait
-	most   int // loops there may be
+	most   int // loops there may be, unless nobody reads for long
 
 	crowd    atomic.Int64 // for so many more requests several loops read
 	readers  atomic.Int64 // loops that read, or will after the request that they are at; changed with mu held
@@ -156,8 +164,8 @@ func (c *Conn) help() {
 	}
 }
 
-// call has one more loop read, unless there are too many. Those that are read when they
-// have answered. The caller holds mu.
+// call has one more loop read. Where there are too many, those that are read when they
+// have answered, or another one does after a while. The caller holds mu.
 func (c *Conn) call() {
 	if c.ended {
 		return
@@ -170,10 +178,26 @@ func (c *Conn) call() {
 		return
 	}
 	if len(c.loops) < c.most {
-		c.readers.Add(1)
-		c.running.Add(1)
-		go c.add().run()
+		c.start()
+	} else if c.readers.Load() == 0 {
+		time.AfterFunc(relief, c.relieve)
 	}
+}
+
+// relieve has one more loop read if nobody does.
+func (c *Conn) relieve() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended && c.readers.Load() == 0 {
+		c.start()
+	}
+}
+
+// start makes a loop that reads. The caller holds mu.
+func (c *Conn) start() {
+	c.readers.Add(1)
+	c.running.Add(1)
+	go c.add().run()
 }
 
 // enough is how many loops should read.
