@@ -114,9 +114,8 @@ func (m *mount) created(dir place, c creation, flags uint32, out *fuse.CreateOut
 		}
 	}
 	m.fillEntry(n, &c.entry, &out.EntryOut)
-	if fit, _ := m.pagesFit(n, h.file); fit {
-		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
-	}
+	m.showContent(n, h.file)
+	out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	out.Fh = m.handles.add(h)
 	return fuse.OK
 }

@@ -174,13 +174,10 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 			out.OpenFlags |= fuse.FOPEN_DIRECT_IO
 		}
 	}
-	fit, none := m.pagesFit(n, f)
-	if fit {
-		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
-	}
-	if fit && none {
+	if none := m.showContent(n, f); none {
 		m.push(n, f)
 	}
+	out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	if !write {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH
 	}

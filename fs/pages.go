@@ -10,20 +10,27 @@ type stamp struct {
 	known      bool
 }
 
-// pagesFit tells whether the pages that the kernel has of n show what a handle
-// opened now will read, and notes that from now on they do. (Without
-// FOPEN_KEEP_CACHE the kernel drops them.) none says that it has no pages at all,
-// since n was never opened.
-func (m *mount) pagesFit(n *node, f *file) (fit, none bool) {
+// showContent drops the pages that the kernel has of n unless they show what a handle of f
+// opened now will read, and notes that from now on they do. none says that there are
+// none, since n was never opened.
+//
+// FOPEN_KEEP_CACHE is no way to do that: the kernel would drop them when who opens n goes
+// on, and others who open it meanwhile keep them.
+func (m *mount) showContent(n *node, f *file) (none bool) {
 	now := f.stamp()
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	none = !n.pages.known
-	fit = now.known && (none || n.pages == now)
-	if n.pages = now; !now.known {
-		n.pages = stamp{size: -1, known: true} // Like no other.
+	shown := n.pages
+	n.mu.Unlock()
+	if shown.known && shown != now {
+		m.dropPages(n)
 	}
-	return fit, none
+	if !now.known {
+		now = stamp{size: -1, known: true} // Like no other.
+	}
+	n.mu.Lock()
+	n.pages = now
+	n.mu.Unlock()
+	return !shown.known
 }
 
 // stamp is the state of f's content. While a store is open for writing nobody else

@@ -6,9 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
 )
 
 // What one program writes, by a system call, through a shared mapping or past the
@@ -291,4 +294,46 @@ func TestPlainFileChangedBehind(t *testing.T) {
 	write(t, path, []byte("BBBB"))
 	f.Close()
 	same(t, d.path("plain"), []byte("BBBB"))
+}
+
+// Of those who open at once what others have written, each reads all of it.
+func TestOpenAtOnceSeesNewest(t *testing.T) {
+	const size = 256 << 10
+	back := t.TempDir()
+	packed := filepath.Join(back, "file.lazy")
+	pack(t, packed, make([]byte, size))
+	d := mountRO(t, back)
+	for g := range byte(100) {
+		want := bytes.Repeat([]byte{g}, size)
+		change(t, packed, want)
+		var group sync.WaitGroup
+		begin := make(chan struct{})
+		for range 4 {
+			group.Go(func() {
+				<-begin
+				same(t, d.path("file"), want)
+			})
+		}
+		close(begin)
+		group.Wait()
+		until(t, "the store is closed", func() bool { return d.counters().Files == 0 })
+	}
+}
+
+// change gives the store at path another content, in one commit.
+func change(t *testing.T, path string, content []byte) {
+	t.Helper()
+	s, err := store.Open(path, store.Options{Writable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Truncate(int64(len(content))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.WriteAt(content, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
