@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lazyfs/fs"
-	"lazyfs/store"
 )
 
 // counters is what the mount tells of itself.
@@ -40,18 +39,35 @@ func TestPush(t *testing.T) {
 		if n := d.counters().Reads; n != 0 {
 			t.Errorf("%d bytes: %d requests to read them, want none", size, n)
 		}
-		s, err := store.Open(packed, store.Options{Writable: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.WriteAt(renewed, 0); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		change(t, packed, renewed)
 		same(t, d.path("file"), renewed)
 		d.umount()
+	}
+}
+
+// Who opens a file of a read-only mount reads it to its end, where others have made it
+// longer or shorter since somebody has looked at it, or read it.
+func TestOpenSeesNewSize(t *testing.T) {
+	back := t.TempDir()
+	packed, plain := filepath.Join(back, "file.lazy"), filepath.Join(back, "plain")
+	pack(t, packed, nil)
+	write(t, plain, nil)
+	d := mountRO(t, back)
+	look := []func(string){
+		func(path string) { os.Stat(path) },
+		func(path string) { os.ReadFile(path) },
+	}
+	for i, size := range []int{100_000, 300_000, 200, 100, 200, 70_000, 0, 1} {
+		for j, l := range look {
+			l(d.path("file"))
+			l(d.path("plain"))
+			content := text(uint64(i), size+j)
+			change(t, packed, content)
+			write(t, plain, content)
+			same(t, d.path("file"), content)
+			same(t, d.path("plain"), content)
+			until(t, "all is closed", func() bool { return d.counters().Files == 0 })
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (n *node) tellMtime(t unix.Timespec) {
 	n.mu.Unlock()
 }
 
-// tellSize notes that a user has cut n, which is no store, to size bytes, or extended it.
+// tellSize notes that the kernel goes by size for n from now on.
 func (n *node) tellSize(size int64) {
 	n.mu.Lock()
 	n.told.size = size
@@ -141,12 +141,14 @@ func (m *mount) showEnd(n *node, f *file) error {
 // showPlainEnd is showEnd for h, which was just opened and is no store.
 func (m *mount) showPlainEnd(h *handle) error {
 	size, told, err := h.ends()
-	if err != nil || size == told || !m.opt.Writable {
+	if err != nil || size == told {
 		return err
 	}
-	m.takePages(h.node)
-	if size, _, err = h.ends(); err != nil {
-		return err
+	if m.opt.Writable {
+		m.takePages(h.node)
+		if size, _, err = h.ends(); err != nil {
+			return err
+		}
 	}
 	return m.showSize(h.node, size, func(b []byte, off int64) (int, error) { return unix.Pread(h.fd, b, off) })
 }
@@ -171,7 +173,12 @@ func (n *node) toldSize() int64 {
 // returned if it has to look n's name up again.
 func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (int, error)) error {
 	believed := n.toldSize()
-	if !m.opt.Writable || size == believed {
+	if size == believed {
+		return nil
+	}
+	if !m.opt.Writable {
+		m.dropAttr(n.shown()) // It takes the next answer for the size.
+		n.tellSize(size)
 		return nil
 	}
 	// In this order: a node is replaced before it stands for its inode no more.
@@ -189,9 +196,7 @@ func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (in
 		b := make([]byte, size-max(believed, (size-1)/page*page))
 		got, err := read(b, size-int64(len(b)))
 		if err == nil && got == len(b) && m.conn.InodeNotifyStoreCache(n.id, size-int64(len(b)), b) == nil {
-			n.mu.Lock()
-			n.told.size = size
-			n.mu.Unlock()
+			n.tellSize(size)
 			return nil
 		}
 	}
