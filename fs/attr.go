@@ -128,7 +128,10 @@ func (m *mount) attr(n *node, out *fuse.Attr) error {
 	}
 	size, ok := f.plainSize()
 	if n.store && !ok {
-		size = m.sizeOf(f, &st)
+		var err error
+		if size, err = m.sizeOf(f, &st); err != nil {
+			return err
+		}
 	}
 	m.fill(n, &st, size, out)
 	return nil
@@ -147,7 +150,9 @@ func (m *mount) attrClosed(n *node, out *fuse.Attr) error {
 			return err
 		}
 		defer m.files.release(f)
-		p.size = m.sizeOf(f, &st)
+		if p.size, err = m.sizeOf(f, &st); err != nil {
+			return err
+		}
 	}
 	m.fill(n, &st, p.size, out)
 	return nil

@@ -57,7 +57,9 @@ func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.
 	if size, ok := f.plainSize(); ok {
 		e.size = size
 	} else if n.store {
-		e.size = m.sizeOf(f, &e.st)
+		if e.size, err = m.sizeOf(f, &e.st); err != nil {
+			return status(err)
+		}
 	}
 	return status(m.lookedUp(dir, &e, out))
 }

@@ -20,9 +20,10 @@ type look struct {
 // A sight is what a name of a backing folder shows.
 type sight struct {
 	shown string // name in the mount; empty: the backing name is gone
-	entry entry  // backing is empty for "." and "..", st only filled if wanted
+	entry entry  // backing is empty for "." and "..", and where nobody could tell; st only filled if wanted
 
-	fd int // of a file whose beginning the disk is reading, otherwise -1
+	fd     int  // of a file whose beginning the disk is reading, otherwise -1
+	unread bool // it can't be read, and is taken for a store: see probe
 }
 
 // lookedAt is how many names a look takes at a time at most: so many files may be
@@ -44,11 +45,15 @@ func (l *look) at(names []name) []sight {
 	for i := range sights {
 		s := &sights[i]
 		if s.fd >= 0 {
-			p := l.m.probeFile(s.fd, s.entry.backing, &s.entry.st)
-			s.entry.store, s.entry.size = p.store, p.size
+			p, err := l.m.probeFile(s.fd, s.entry.backing, &s.entry.st)
+			s.entry.store, s.entry.size = p.store || err != nil, p.size
+			s.unread = err != nil
 		}
 		if names[i].mayBeStore() {
 			l.name(s)
+		}
+		if s.unread {
+			s.entry.backing = "" // Who looks it up is told.
 		}
 	}
 	return sights
@@ -76,7 +81,9 @@ func (l *look) begin(n *name, s *sight) {
 			s.shown = ""
 			return
 		}
-		l.m.probe(l.dir, e)
+		if l.m.probe(l.dir, e) != nil {
+			e.store, s.unread = true, true
+		}
 	case l.stat && l.m.statAt(l.dir, e) != nil:
 		e.backing = "" // Its name stays; the kernel looks for itself.
 	}
@@ -91,7 +98,8 @@ func (l *look) open(s *sight) {
 		if l.m.statAt(l.dir, e) != nil {
 			s.shown = ""
 		}
-		e.store = err == unix.EACCES && e.st.Mode&unix.S_IFMT == unix.S_IFREG
+		e.store = e.st.Mode&unix.S_IFMT == unix.S_IFREG
+		s.unread = e.store && err != unix.EACCES
 		return
 	}
 	if unix.Fstat(fd, &e.st) != nil || e.st.Mode&unix.S_IFMT != unix.S_IFREG || l.m.probeKnown(e) {
@@ -126,7 +134,11 @@ func (l *look) name(s *sight) {
 func (l *look) taken(name string) bool {
 	if l.all == nil || strings.HasSuffix(name, suffix) {
 		other := entry{backing: name}
-		return l.m.statAt(l.dir, &other) == nil && l.m.asItself(l.dir, &other)
+		if l.m.statAt(l.dir, &other) != nil {
+			return false
+		}
+		itself, _ := l.m.asItself(l.dir, &other)
+		return itself
 	}
 	if l.plain == nil {
 		l.plain = make(map[string]struct{})

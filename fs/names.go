@@ -79,10 +79,14 @@ func (m *mount) find(dir place, name string) (entry, error) {
 		return entry{}, err
 	case err == nil:
 		if isLong(name) {
-			m.probe(dir, &e)
-			return e, nil
+			err := m.probe(dir, &e)
+			return e, err
 		}
-		if m.asItself(dir, &e) {
+		itself, err := m.asItself(dir, &e)
+		if err != nil {
+			return entry{}, err
+		}
+		if itself {
 			e.store = false
 			return e, nil
 		}
@@ -95,7 +99,10 @@ func (m *mount) find(dir place, name string) (entry, error) {
 	if err := m.statAt(dir, &e); err != nil {
 		return entry{}, err
 	}
-	if m.probe(dir, &e); !e.store {
+	if err := m.probe(dir, &e); err != nil {
+		return entry{}, err
+	}
+	if !e.store {
 		return entry{}, unix.ENOENT
 	}
 	return e, nil
@@ -110,22 +117,25 @@ func (m *mount) findSingle(dir place, name string) (entry, error) {
 	if err := m.statAt(dir, &e); err != nil {
 		return entry{}, err
 	}
-	m.probe(dir, &e)
+	err := m.probe(dir, &e)
 	e.store = true
-	return e, nil
+	return e, err
 }
 
 // asItself tells whether what has backing name e.backing appears under that name.
-func (m *mount) asItself(dir place, e *entry) bool {
+func (m *mount) asItself(dir place, e *entry) (bool, error) {
 	name, ok := stripped(e.backing)
 	if !ok {
-		return true
+		return true, nil
 	}
-	if m.probe(dir, e); !e.store {
-		return true
+	if err := m.probe(dir, e); err != nil || !e.store {
+		return err == nil, err
 	}
 	other := entry{backing: name}
-	return m.statAt(dir, &other) == nil && m.asItself(dir, &other)
+	if m.statAt(dir, &other) != nil {
+		return false, nil
+	}
+	return m.asItself(dir, &other)
 }
 
 // statAt fills e.st for e.backing in dir.

@@ -2,6 +2,7 @@ package fs_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -206,5 +207,36 @@ func TestNamesWithoutTypes(t *testing.T) {
 	d := mountRO(t, disk.dir)
 	if got, want := names(t, d.dir), []string{"f", "lost+found"}; !slices.Equal(got, want) {
 		t.Errorf("folder shows %q, want %q", got, want)
+	}
+}
+
+// A store that can't be looked at, for want of descriptors say, is not said to be absent:
+// who believes that writes a new one.
+func TestNoDescriptorsIsNotAbsent(t *testing.T) {
+	back := t.TempDir()
+	const stores, descriptors = 60, 64
+	for i := range stores {
+		pack(t, filepath.Join(back, fmt.Sprintf("f%d.lazy", i)), text(1, 100))
+	}
+	d := start(t, mountSpec{Source: back, Writable: true, Descriptors: descriptors})
+	refused := 0
+	for i := range stores {
+		f, err := os.Open(d.path(fmt.Sprint("f", i)))
+		if err == nil {
+			defer f.Close()
+			continue
+		}
+		refused++
+		if !errors.Is(err, unix.EMFILE) {
+			t.Errorf("open: %v, want %v", err, unix.EMFILE)
+		}
+		if fi, err := os.Stat(d.path(fmt.Sprint("f", i))); err == nil && fi.Size() != 100 {
+			t.Errorf("stat: %d bytes, want 100", fi.Size())
+		} else if err != nil && !errors.Is(err, unix.EMFILE) {
+			t.Errorf("stat: %v, want %v", err, unix.EMFILE)
+		}
+	}
+	if refused == 0 {
+		t.Errorf("%d stores are open with %d descriptors", stores, descriptors)
 	}
 }

@@ -85,18 +85,23 @@ func (m *mount) knows(i inode) bool {
 //
 // A file that has the magic of a store and is damaged is a store of size 0: it
 // keeps its name, and opening it fails. So is one that this user may not read, whatever
-// it is: nobody could tell, and his own stores keep their names.
-func (m *mount) probe(dir place, e *entry) {
+// it is: nobody could tell, and his own stores keep their names. What can't be read for
+// another reason is an error.
+func (m *mount) probe(dir place, e *entry) error {
 	if e.st.Mode&unix.S_IFMT != unix.S_IFREG || m.probeKnown(e) {
-		return
+		return nil
 	}
 	fd, err := openNoAtime(dir.fd, e.backing)
-	if err != nil {
-		e.store = err == unix.EACCES
-		return
+	if err == unix.EACCES {
+		e.store = true
+		return nil
 	}
-	p := m.probeFile(fd, e.backing, &e.st)
+	if err != nil {
+		return err
+	}
+	p, err := m.probeFile(fd, e.backing, &e.st)
 	e.store, e.size = p.store, p.size
+	return err
 }
 
 // probeKnown is probe without reading the file; false if that is to be done.
@@ -118,16 +123,20 @@ func (m *mount) probeKnown(e *entry) bool {
 const headRead = 16 << 10
 
 // sizeOf is the plain size of the store f, which is not open and whose backing
-// inode is st. What can't be read has size 0.
-func (m *mount) sizeOf(f *file, st *unix.Stat_t) int64 {
+// inode is st. What is damaged, or this user may not read, has size 0.
+func (m *mount) sizeOf(f *file, st *unix.Stat_t) (int64, error) {
 	if p, ok := m.probes.get(st); ok {
-		return p.size
+		return p.size, nil
 	}
 	fd, err := reopenQuietly(f.path, unix.O_RDONLY)
-	if err != nil {
-		return 0
+	if errors.Is(err, unix.EACCES) {
+		return 0, nil
 	}
-	return m.probeFile(fd, f.name, st).size
+	if err != nil {
+		return 0, err
+	}
+	p, err := m.probeFile(fd, f.name, st)
+	return p.size, err
 }
 
 // probeNow probes the file fd, whose state is e.st, if the kernel has what that needs
@@ -151,7 +160,10 @@ func (m *mount) probeFirst(fd int, name string, st *unix.Stat_t, flags int) (pro
 	if !whole {
 		return probed{}, false
 	}
-	p := m.toProbed(sum, name, err)
+	p, err := m.toProbed(sum, name, err)
+	if err != nil {
+		return probed{}, false
+	}
 	m.probes.set(st, p)
 	return p, true
 }
@@ -160,29 +172,33 @@ var firstBlocks = sync.Pool{New: func() any { return new([store.ProbeLen]byte) }
 
 // probeFile says whether the file fd, which it closes, is a store, and its plain size.
 // Messages call it name; st is its state, by which that is remembered.
-func (m *mount) probeFile(fd int, name string, st *unix.Stat_t) probed {
+func (m *mount) probeFile(fd int, name string, st *unix.Stat_t) (probed, error) {
 	if p, ok := m.probeFirst(fd, name, st, 0); ok {
 		unix.Close(fd)
-		return p
+		return p, nil
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	sum, err := store.Probe(f)
-	p := m.toProbed(sum, name, err)
-	m.probes.set(st, p)
-	return p
+	p, err := m.toProbed(sum, name, err)
+	if err == nil {
+		m.probes.set(st, p)
+	}
+	return p, err
 }
 
-func (m *mount) toProbed(sum store.Summary, name string, err error) probed {
+// toProbed is what a probe of the file name has found, sum or err. Its error says that it
+// has found nothing out.
+func (m *mount) toProbed(sum store.Summary, name string, err error) (probed, error) {
 	switch {
 	case err == nil:
-		return probed{store: true, size: sum.Size, generation: sum.Generation}
+		return probed{store: true, size: sum.Size, generation: sum.Generation}, nil
 	case errors.Is(err, store.ErrNotStore):
-		return probed{}
-	case errors.Is(err, store.ErrDamaged), errors.Is(err, store.ErrVersion):
-		m.logOnce("%s: %v", name, err)
-		return probed{store: true}
+		return probed{}, nil
 	}
 	m.logOnce("%s: %v", name, err)
-	return probed{}
+	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrVersion) {
+		return probed{store: true}, nil
+	}
+	return probed{}, err
 }

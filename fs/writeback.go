@@ -79,7 +79,9 @@ func (m *mount) renew(dir place, e *entry) error {
 		return err
 	}
 	if e.store {
-		m.probe(dir, &now)
+		if err := m.probe(dir, &now); err != nil {
+			return err
+		}
 	}
 	if key != (shown{inodeOf(&now.st), e.store}) {
 		return unix.ESTALE
