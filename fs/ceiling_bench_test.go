@@ -43,7 +43,11 @@ func MountCeiling(source, dir string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.start(server.Serve, dir), nil
+	device, err := deviceAt(dir)
+	if err != nil {
+		return nil, err
+	}
+	return m.start(server.Serve, dir, device), nil
 }
 
 func (c *ceiling) load(source string) error {

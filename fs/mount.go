@@ -53,8 +53,9 @@ type mount struct {
 
 // A Server is a mount that is being served.
 type Server struct {
-	m   *mount
-	dir string
+	m      *mount
+	dir    string
+	device string // device number of the mount
 
 	unmounting sync.Mutex    // held by Unmount
 	ended      chan struct{} // closed when no more requests are served
@@ -165,9 +166,13 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 	if m.conn, err = fusedev.New(fd, counting{m}, m.options()); err != nil {
 		return nil, errors.Join(err, m.unmount(dir, true))
 	}
-	s := m.start(m.conn.Serve, dir)
+	device, err := deviceAt(dir)
+	if err != nil {
+		return nil, errors.Join(err, m.unmount(dir, true))
+	}
+	s := m.start(m.conn.Serve, dir, device)
 	if m.asRoot {
-		if err := widenPages(dir); err != nil {
+		if err := widenPages(device); err != nil {
 			// The mount is right without it, where /sys is read-only say.
 			m.log.Printf("%s: the kernel reads ahead, and keeps, as little as by default: %v", dir, err)
 		}
@@ -175,12 +180,13 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 	return s, nil
 }
 
-// start begins to serve the mount at dir: serve answers the kernel until the mount is
-// gone.
-func (m *mount) start(serve func(), dir string) *Server {
+// start begins to serve the mount at dir, with that device number: serve answers the
+// kernel until the mount is gone.
+func (m *mount) start(serve func(), dir, device string) *Server {
 	s := &Server{
 		m:        m,
 		dir:      dir,
+		device:   device,
 		ended:    make(chan struct{}),
 		stopSync: make(chan struct{}),
 		done:     make(chan struct{}),

@@ -47,12 +47,12 @@ func (s *Server) Unmount() error {
 		return s.Wait()
 	default:
 	}
-	err := s.m.unmount(s.dir, false)
-	for begin := time.Now(); err != nil && time.Since(begin) < unmountTries; err = s.m.unmount(s.dir, false) {
+	err := s.takeAway(false)
+	for begin := time.Now(); err != nil && time.Since(begin) < unmountTries; err = s.takeAway(false) {
 		time.Sleep(2 * time.Millisecond)
 	}
 	if err != nil {
-		if err = s.m.unmount(s.dir, true); err == nil {
+		if err = s.takeAway(true); err == nil {
 			s.m.log.Printf("%s: files are in use: the mount is detached", s.dir)
 		}
 	}
@@ -71,6 +71,19 @@ func (s *Server) Unmount() error {
 		})
 	}
 	return s.Wait()
+}
+
+// takeAway is unmount of the mount, unless that is not at dir any more: there may be
+// something else.
+func (s *Server) takeAway(lazy bool) error {
+	device, err := deviceAt(s.dir)
+	if err != nil {
+		return err
+	}
+	if device != s.device {
+		return errors.New("it is not mounted there any more")
+	}
+	return s.m.unmount(s.dir, lazy)
 }
 
 // unmount takes the mount at dir out of the tree, and with lazy even when it is busy.

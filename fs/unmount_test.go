@@ -186,6 +186,27 @@ func TestLazyUnmount(t *testing.T) {
 	}
 }
 
+// What somebody else has mounted where a mount was, which a file that is open keeps alive,
+// is not taken away with it.
+func TestTerminateLeavesOthers(t *testing.T) {
+	d := mountRW(t, t.TempDir())
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Unmount(d.dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", d.dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.path("other"), []byte("other"))
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	<-d.done
+	same(t, d.path("other"), []byte("other"))
+}
+
 // Whoever uses a mount only for a moment, as df(1) does, is no reason to detach it.
 func TestTerminatePassing(t *testing.T) {
 	for range 10 {
