@@ -39,8 +39,8 @@ type mountSpec struct {
 	Descriptors uint64 // that the daemon may have; zero: as many as the test
 	Ceiling     bool   // serve what Source holds uncompressed
 
-	// GetXAttrAt is what getxattrat(2) fails with in the daemon, as it does on an
-	// older kernel (ENOSYS) or in a sandbox (EPERM). Zero: nothing.
+	// GetXAttrAt is what getxattrat(2) fails with in the daemon, on an older kernel
+	// (ENOSYS) or in a sandbox (EPERM) say. Zero: nothing.
 	GetXAttrAt unix.Errno
 }
 

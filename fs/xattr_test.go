@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -172,5 +173,27 @@ func TestCounters(t *testing.T) {
 	single := mountRO(t, filepath.Join(back, "bad.lazy"))
 	if got, err := attribute(single.dir, fs.CountersAttr); err != nil || !strings.Contains(got, `"reads":0`) {
 		t.Errorf("counters of a mount of one store: %q, %v", got, err)
+	}
+}
+
+// An error that no file system may tell the kernel, as NFS has some, hangs nobody.
+func TestForbiddenErrorIsEIO(t *testing.T) {
+	const notSupported = unix.Errno(524) // ENOTSUPP (include/linux/errno.h)
+	back := t.TempDir()
+	write(t, filepath.Join(back, "plain"), nil)
+	d := start(t, mountSpec{Source: back, GetXAttrAt: notSupported})
+	got := make(chan error, 1)
+	go func() {
+		_, err := unix.Getxattr(d.path("plain"), "user.note", nil)
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		if err != unix.EIO {
+			t.Errorf("getxattr: %v, want %v", err, unix.EIO)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("getxattr does not return")
+		d.kill()
 	}
 }

@@ -139,7 +139,17 @@ func (c *Conn) write(b []byte) {
 	// ENOENT: who asked does not wait any more. ENODEV: nobody does.
 	if err != nil && err != unix.ENOENT && err != unix.ENODEV {
 		c.log.Printf("answer to the kernel, %d bytes: %v", len(b), err)
+		// It takes no errors from 512 on, which a system call may return all the same
+		// (include/linux/errno.h). Without an answer who asked would wait for ever.
+		unix.Write(c.fd, failure(b, fuse.EIO))
 	}
+}
+
+// failure makes b, in which the request's number is in its place, the answer that it failed.
+func failure(b []byte, status fuse.Status) []byte {
+	binary.NativeEndian.PutUint32(b, headLen)
+	binary.NativeEndian.PutUint32(b[4:], uint32(-int32(status)))
+	return b[:headLen]
 }
 
 // leave is called by a loop that was to read next and will not for now. If nobody else

@@ -174,9 +174,6 @@ func (l *loop) handle(request []byte) []byte {
 	if len(request) < headLen || op == opForget || op == opBatchForget {
 		return nil
 	}
-	answer := l.out[:headLen]
-	binary.NativeEndian.PutUint32(answer, headLen)
-	binary.NativeEndian.PutUint32(answer[4:], uint32(-int32(status)))
-	copy(answer[8:], request[8:16]) // The request's number.
-	return answer
+	copy(l.out[8:], request[8:16]) // The request's number.
+	return failure(l.out, status)
 }
