@@ -39,7 +39,7 @@ func TestPush(t *testing.T) {
 		if n := d.counters().Reads; n != 0 {
 			t.Errorf("%d bytes: %d requests to read them, want none", size, n)
 		}
-		change(t, packed, renewed)
+		rewrite(t, packed, renewed)
 		same(t, d.path("file"), renewed)
 		d.umount()
 	}
@@ -62,7 +62,7 @@ func TestOpenSeesNewSize(t *testing.T) {
 			l(d.path("file"))
 			l(d.path("plain"))
 			content := text(uint64(i), size+j)
-			change(t, packed, content)
+			rewrite(t, packed, content)
 			write(t, plain, content)
 			same(t, d.path("file"), content)
 			same(t, d.path("plain"), content)

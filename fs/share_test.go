@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"lazyfs/store"
 )
 
 // What one program writes, by a system call, through a shared mapping or past the
@@ -305,7 +303,7 @@ func TestOpenAtOnceSeesNewest(t *testing.T) {
 	d := mountRO(t, back)
 	for g := range byte(100) {
 		want := bytes.Repeat([]byte{g}, size)
-		change(t, packed, want)
+		rewrite(t, packed, want)
 		var group sync.WaitGroup
 		begin := make(chan struct{})
 		for range 4 {
@@ -317,23 +315,5 @@ func TestOpenAtOnceSeesNewest(t *testing.T) {
 		close(begin)
 		group.Wait()
 		until(t, "the store is closed", func() bool { return d.counters().Files == 0 })
-	}
-}
-
-// change gives the store at path another content, in one commit.
-func change(t *testing.T, path string, content []byte) {
-	t.Helper()
-	s, err := store.Open(path, store.Options{Writable: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Truncate(int64(len(content))); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.WriteAt(content, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
 	}
 }
