@@ -156,14 +156,19 @@ func givenTime(now bool, sec uint64, nsec uint32) unix.Timespec {
 	return unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
 }
 
-// truncate sets the size of n, through h unless that is nil. unprivileged tells that the caller's change of the
-// content takes away the set-user-ID bit.
+// truncate sets the size of n, through h unless that is nil. unprivileged tells that the
+// caller's change of the content takes away the set-user-ID bit.
 func (m *mount) truncate(n *node, h *handle, size int64, unprivileged bool) error {
-	f, err := m.openFile(n, true)
-	if err != nil {
-		return err
+	var f *file
+	if h != nil {
+		f = h.file // Also where n is replaced for those who open it.
+	} else {
+		var err error
+		if f, err = m.openFile(n, true); err != nil {
+			return err
+		}
+		defer m.files.release(f)
 	}
-	defer m.files.release(f)
 	if unprivileged {
 		if err := f.dropPrivileges(); err != nil {
 			return err

@@ -111,6 +111,25 @@ func changedByOthers(t *testing.T, backing string, create, change func(t *testin
 	d.umount()
 }
 
+// Who has a file open cuts it also after others have, and somebody else has opened it since.
+func TestCutAfterOthers(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "plain")
+	write(t, path, text(1, 10_000))
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("plain"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	write(t, path, text(2, 5000))
+	same(t, d.path("plain"), text(2, 5000))
+	if err := f.Truncate(3000); err != nil {
+		t.Error(err)
+	}
+	same(t, path, text(2, 3000))
+}
+
 // What is appended to a store through the mount comes behind what others have just
 // appended, also where somebody had it open all the while.
 func TestAppendAfterOthers(t *testing.T) {
