@@ -32,7 +32,7 @@ func MountCeiling(source, dir string, o Options) (*Server, error) {
 	if err := c.load(source); err != nil {
 		return nil, err
 	}
-	m := &mount{opt: o, log: o.Log, asRoot: os.Geteuid() == 0}
+	m := &mount{opt: o, log: o.Log, nodes: newNodes(), asRoot: os.Geteuid() == 0}
 	m.files.init()
 	fd, err := m.attach(source, dir)
 	if err != nil {

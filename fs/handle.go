@@ -58,6 +58,13 @@ func (t *handles) written(f *file) []*node {
 	return slices.Collect(maps.Keys(seen))
 }
 
+// all returns the open handles by their numbers.
+func (t *handles) all() map[uint64]*handle {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return maps.Clone(t.open)
+}
+
 func (t *handles) remove(fh uint64) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -194,6 +194,8 @@ func (m *mount) start(serve func(), dir, device string) *Server {
 	go func() {
 		serve()
 		s.end.Do(func() { close(s.ended) })
+		<-s.done
+		m.letGo()
 	}()
 	go m.files.run(m.opt.SyncAfter, s.stopSync)
 	go s.finish()

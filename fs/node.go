@@ -266,6 +266,18 @@ func (t *nodes) letGo(n *node) {
 	}
 }
 
+// letGoAll closes the descriptors of all nodes, which nobody asks for any more.
+func (t *nodes) letGoAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range t.byID {
+		t.letGo(n)
+		if n.isDir() {
+			t.folders.forget(n)
+		}
+	}
+}
+
 // named notes that n has got a name.
 func (t *nodes) named(n *node) {
 	t.mu.Lock()

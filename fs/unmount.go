@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +26,18 @@ func (s *Server) finish() {
 		s.err = errors.Join(s.err, s.m.syncBacking())
 	}
 	close(s.done)
+}
+
+// letGo closes the descriptors that are left when everything is closed and nobody asks for
+// anything any more: of a mount that is gone the kernel forgets nothing.
+func (m *mount) letGo() {
+	for fh, h := range m.handles.all() {
+		if h.file != nil {
+			m.Release(nil, &fuse.ReleaseIn{Fh: fh})
+		}
+	}
+	m.files.each(m.files.close) // It has been told what could not be closed.
+	m.nodes.letGoAll()
 }
 
 // Wait waits for the end of the mount, by Unmount, umount(8) or fusermount3 -u,

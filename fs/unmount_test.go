@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/fs"
 )
 
 // Whatever was written and closed is in a sound store once the daemon has ended by
@@ -234,5 +237,34 @@ func TestTerminatePassing(t *testing.T) {
 		if d.log.String() != "" {
 			t.Errorf("the daemon says %q", d.log)
 		}
+	}
+}
+
+// A process that mounts and unmounts keeps no descriptor of a mount that is gone.
+func TestUnmountClosesDescriptors(t *testing.T) {
+	open := func() int { return len(names(t, "/proc/self/fd")) }
+	before := 0
+	for i := range 4 {
+		back, dir := t.TempDir(), t.TempDir()
+		if err := os.MkdirAll(filepath.Join(back, "a/b/c"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s, err := fs.Mount(back, dir, fs.Options{Writable: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Somebody has a file open without a name, and a folder, to the end.
+		out, err := exec.Command("sh", "-c", "cd $0/a/b && cd c && echo new >new && exec 3<>new && rm new && cp /proc/self/fd/3 other", dir).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		if err := s.Unmount(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			before = open() // With what is opened once.
+			continue
+		}
+		until(t, "no more is open than after the first mount", func() bool { return open() <= before })
 	}
 }
