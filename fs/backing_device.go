@@ -22,7 +22,7 @@ const dirtyShare = 5
 func deviceAt(dir string) (string, error) {
 	var st unix.Statx_t
 	// The kernel answers this by itself, without asking the mount.
-	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
 	if err != nil {
 		return "", &os.PathError{Op: "statx", Path: dir, Err: err}
 	}

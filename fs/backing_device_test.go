@@ -3,6 +3,7 @@ package fs_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,12 +11,16 @@ import (
 )
 
 // Of a mount made by root the kernel reads further ahead than by default, and keeps more
-// dirty pages, where it lets itself be told.
+// dirty pages, where it lets itself be told, also where a symbolic link leads to it.
 func TestWiderPages(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may tell the kernel")
 	}
-	d := mountRO(t, t.TempDir())
+	place := filepath.Join(t.TempDir(), "place")
+	if err := os.Symlink(t.TempDir(), place); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, mountSpec{Source: t.TempDir(), Dir: place})
 	var st unix.Stat_t
 	if err := unix.Stat(d.dir, &st); err != nil {
 		t.Fatal(err)
