@@ -309,15 +309,18 @@ func TestSingleStore(t *testing.T) {
 	}
 }
 
-// A folder can't be mounted inside of itself.
+// A folder can't be mounted inside of itself, also where a symbolic link leads there.
 func TestMountInside(t *testing.T) {
-	back := t.TempDir()
+	back, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
 	dir := filepath.Join(back, "a", "b")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Symlink(dir, link)); err != nil {
 		t.Fatal(err)
 	}
-	out, err := runDaemon(mountSpec{Source: back, Dir: dir})
-	if err == nil || !bytes.Contains(out, []byte("inside")) {
-		t.Errorf("mount: %v: %s", err, out)
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	for _, place := range []string{dir, link} {
+		out, err := runDaemon(mountSpec{Source: back, Dir: place})
+		if err == nil || !bytes.Contains(out, []byte("inside")) {
+			t.Errorf("mount at %s: %v: %s", place, err, out)
+		}
 	}
 }
