@@ -156,6 +156,23 @@ func TestPackUnpackFolderSlash(t *testing.T) {
 	fails(t, dir, 3, "lazyfs pack: /: exists: a folder is never replaced", "pack", "src", "/")
 }
 
+// A symbolic link to a folder stands for that folder, with or without a slash behind it.
+func TestPackUnpackLinkedFolder(t *testing.T) {
+	dir := t.TempDir()
+	makeTree(t, dir+"/src")
+	for link, to := range map[string]string{"srclink": "src", "storeslink": "stores"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, dir, "pack", "srclink", "stores")
+	must(t, dir, "unpack", "storeslink", "back")
+	sameTree(t, dir+"/back", dir+"/src")
+	must(t, dir, "unpack", "storeslink/", "again")
+	sameTree(t, dir+"/again", dir+"/src")
+	fails(t, dir, 3, "lazyfs pack: srclink/sub/new: lies in the folder srclink itself", "pack", "srclink", "srclink/sub/new")
+}
+
 // Packing the folder again takes stores as the plain files they are; one round
 // of unpacking gives them back.
 func TestPackFolderOfStores(t *testing.T) {

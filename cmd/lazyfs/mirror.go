@@ -45,10 +45,11 @@ type tree struct {
 	bytes   int64 // of all regular files
 }
 
-// readTree lists the folder at root without following symbolic links.
+// readTree lists the folder at root without following symbolic links in it.
 func readTree(root string) (tree, error) {
 	var t tree
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	// With a slash behind it a symbolic link is the folder it leads to.
+	err := filepath.WalkDir(root+"/", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
