@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"os"
@@ -171,7 +172,8 @@ func stream(ctx context.Context, w io.Writer, src io.ReaderAt, off, n int64, job
 	return ctx.Err()
 }
 
-// A sparseFile is an ordinary file as plain data with holes.
+// A sparseFile is an ordinary file as plain data with holes, up to the size that it had
+// when it was opened.
 type sparseFile struct {
 	*os.File
 	size int64
@@ -179,17 +181,40 @@ type sparseFile struct {
 
 func (f sparseFile) Size() int64 { return f.size }
 
+func (f sparseFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if err == io.EOF {
+		err = f.ended()
+	}
+	return n, err
+}
+
 func (f sparseFile) SeekData(off int64) (int64, error) {
 	at, err := f.Seek(off, unix.SEEK_DATA)
-	// lseek(2): ENXIO says that there is no data at or after off.
-	if errors.Is(err, unix.ENXIO) {
+	switch {
+	case errors.Is(err, unix.ENXIO): // lseek(2): there is no data at or after off.
+		return 0, f.ended()
+	case err == nil && at >= f.size: // It has grown.
 		return 0, io.EOF
 	}
 	return at, err
 }
 
 func (f sparseFile) SeekHole(off int64) (int64, error) {
-	return f.Seek(off, unix.SEEK_HOLE)
+	at, err := f.Seek(off, unix.SEEK_HOLE)
+	return min(at, f.size), err
+}
+
+// ended is io.EOF, unless the file has shrunk: what is missing then is no hole.
+func (f sparseFile) ended() error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case info.Size() < f.size:
+		return fmt.Errorf("%s: ends at %#x, at %#x when it was opened", f.Name(), info.Size(), f.size)
+	}
+	return io.EOF
 }
 
 // openSparse opens an ordinary file.

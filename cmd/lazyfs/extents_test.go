@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -122,6 +123,61 @@ func TestRestoreAndStreamFail(t *testing.T) {
 		}
 		if err := stream(c.ctx, io.Discard, src, 0, src.Size(), 4, func(int64) {}); !errors.Is(err, c.want) {
 			t.Errorf("stream: %v, want %v", err, c.want)
+		}
+	}
+}
+
+// Of a file that grows while it is copied the copy has what it was before; one that
+// shrinks is an error, which names it.
+func TestRestoreChangingFile(t *testing.T) {
+	for _, c := range []struct{ data, size, then int64 }{
+		{1000, 1000, 3 * chunkSize},
+		{chunkSize, 2 * chunkSize, 5 * chunkSize},
+		{3 * chunkSize, 3 * chunkSize, chunkSize},
+		{3 * chunkSize, 4 * chunkSize, 3 * chunkSize},
+	} {
+		path := filepath.Join(t.TempDir(), "src")
+		plain := bytes.Repeat([]byte("lazy"), int(c.data/4))
+		if err := errors.Join(os.WriteFile(path, plain, 0o600), os.Truncate(path, c.size)); err != nil {
+			t.Fatal(err)
+		}
+		src, err := openSparse(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		changed, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer changed.Close()
+		if err := changed.Truncate(c.then); err != nil {
+			t.Fatal(err)
+		}
+		if c.then > c.size {
+			if _, err := changed.WriteAt([]byte("new"), c.then-3); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dst, err := os.Create(filepath.Join(t.TempDir(), "dst"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dst.Close()
+		err = restore(context.Background(), dst, src, 2, func(int64) {})
+		if c.then < c.size {
+			want := fmt.Sprintf("%s: ends at %#x, at %#x when it was opened", path, c.then, c.size)
+			if err == nil || err.Error() != want {
+				t.Errorf("%d bytes become %d: restore: %v, want %s", c.size, c.then, err, want)
+			}
+			if err := readFull(src, make([]byte, 10), c.size-10); err == nil || err.Error() != want {
+				t.Errorf("%d bytes become %d: read: %v, want %s", c.size, c.then, err, want)
+			}
+			continue
+		}
+		want := append(plain, make([]byte, c.size-c.data)...)
+		if got, readErr := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes become %d: the copy has %d others (%v, %v)", c.size, c.then, len(got), err, readErr)
 		}
 	}
 }
