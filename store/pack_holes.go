@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"io"
 	"os"
 
@@ -65,7 +66,7 @@ func (h *holeReader) ended() error {
 	case err != nil:
 		return err
 	case fi.Size() < h.size:
-		return io.ErrUnexpectedEOF
+		return fmt.Errorf("%s: ends at %#x, at %#x when it was opened: %w", h.f.Name(), fi.Size(), h.size, io.ErrUnexpectedEOF)
 	}
 	return io.EOF
 }

@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -51,15 +53,16 @@ func TestPackGrowingFile(t *testing.T) {
 }
 
 // A file that shrinks while it is packed is an error, also when what is left ends with
-// a whole frame and all behind it looks like a hole.
+// a whole frame and all behind it looks like a hole. It is named: it may be one of many.
 func TestPackShrinkingFile(t *testing.T) {
 	for _, end := range [][]byte{nil, []byte("end"), noise(1<<20, 2)} {
 		for _, size := range []int64{1 << 20, 1<<20 + 5, 1<<20 + 2*DefaultFrameSize} {
 			src, plain := sparseFile(t, end)
 			dst := tempFile(t)
 			err := packWhile(dst, src, func() error { return src.Truncate(size) })
-			if !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("pack of %d bytes that become %d: %v, want %v", len(plain), size, err, io.ErrUnexpectedEOF)
+			want := fmt.Sprintf("%s: ends at %#x, at %#x when it was opened", src.Name(), size, len(plain))
+			if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), want) {
+				t.Errorf("pack of %d bytes that become %d: %v, want %s", len(plain), size, err, want)
 			}
 			noStore(t, dst.Name())
 		}
