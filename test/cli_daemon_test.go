@@ -1,7 +1,10 @@
 package test
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -77,6 +80,61 @@ func TestDaemonIsAlone(t *testing.T) {
 		}
 	}
 	must(t, dir, "umount", "mnt")
+}
+
+// A mount in the foreground goes on when nobody reads its messages any more. Where it
+// can't say that it is there, it is not.
+func TestForegroundUnread(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 1<<20))
+	if err := os.Mkdir(dir+"/stores", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dir, "pack", "plain", "stores/x.lazy")
+	damageFrame(t, dir+"/stores/x.lazy", 7)
+	if err := os.Mkdir(dir+"/mnt", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir+"/mnt", unix.MNT_DETACH) })
+	c := command(dir, "mount", "--foreground", "--rw", "stores", "mnt")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Stdout, c.Stderr = w, w
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+		t.Fatalf("mount --foreground says %q (%v)", line, err)
+	}
+	r.Close()
+	if _, err := os.ReadFile(dir + "/mnt/x"); !errors.Is(err, unix.EIO) {
+		t.Errorf("read of the damaged file: %v, want %v", err, unix.EIO)
+	}
+	write(t, dir+"/mnt/new", []byte("new"))
+	must(t, dir, "umount", "mnt")
+	if err := c.Wait(); err != nil {
+		t.Errorf("mount --foreground ends with %v", err)
+	}
+	if got := must(t, dir, "cat", "stores/new.lazy"); got != "new" {
+		t.Errorf("new store has %q", got)
+	}
+
+	if r, w, err = os.Pipe(); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	c = command(dir, "mount", "--foreground", "stores", "mnt")
+	var errs bytes.Buffer
+	c.Stdout, c.Stderr = w, &errs
+	_ = c.Run() // the exit code is checked below
+	w.Close()
+	failed(t, result{err: errs.String(), code: c.ProcessState.ExitCode()}, 3, "lazyfs mount: write /dev/stdout: broken pipe")
+	if mounted(t, dir+"/mnt") {
+		t.Error("it is mounted still")
+	}
 }
 
 // info --mount shows what the daemon of a mount has done, as text and as JSON.

@@ -20,9 +20,10 @@ import (
 // written is durable.
 func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	// After the first signal main lets the next one kill the program. Here it
-	// would interrupt the writing, so this keeps both caught.
+	// would interrupt the writing, so this keeps both caught; and SIGPIPE, since a
+	// mount does not end with the reader of its messages.
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
 	defer signal.Stop(signals)
 
 	logFile, logger, err := m.openLog()
