@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -63,12 +64,32 @@ func TestMountSyslog(t *testing.T) {
 	}
 }
 
-// The daemon holds nothing of its starter: neither its pipes, nor its session,
-// nor its folder.
+// The daemon holds nothing of its starter: neither its pipes and other descriptors,
+// nor its session, nor its folder.
 func TestDaemonIsAlone(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/stores/README", nil)
-	mountStore(t, dir, "stores", "mnt") // returns only when nobody has its pipes open
+	if err := os.Mkdir(dir+"/mnt", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir+"/mnt", unix.MNT_DETACH) })
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c := command(dir, "mount", "stores", "mnt")
+	c.ExtraFiles = []*os.File{w, w, w}
+	if got := finish(t, c); got.code != 0 || got.err != "" { // comes only when nobody has its pipes open
+		t.Fatalf("mount: %+v", got)
+	}
+	w.Close()
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("read of a pipe that nobody should have open any more: %v, want %v", err, io.EOF)
+	}
 	pid := daemonOf(t, dir+"/mnt")
 	if sid, err := unix.Getsid(pid); sid != pid || err != nil {
 		t.Errorf("daemon %d is in session %d (%v)", pid, sid, err)

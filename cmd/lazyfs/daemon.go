@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"syscall"
@@ -35,6 +36,10 @@ func startDaemon(ctx context.Context) error {
 	daemon.Stderr = os.Stderr
 	daemon.ExtraFiles = []*os.File{w}
 	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What the shell holds in descriptors, such as locks and pipes, is not the daemon's.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return os.NewSyscallError("close_range", err)
+	}
 	err = daemon.Start()
 	w.Close()
 	if err != nil {
