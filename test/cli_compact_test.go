@@ -75,6 +75,19 @@ func TestCompact(t *testing.T) {
 	}
 }
 
+// --level alone compresses again with the store's own codec, also with 0, its default.
+func TestCompactLevel(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 1<<20))
+	must(t, dir, "pack", "--codec", "zstd", "--level", "1", "plain", "x.lazy")
+	for level, want := range map[string]string{"9": " level 9\n", "0": " default level\n"} {
+		must(t, dir, "compact", "--level", level, "x.lazy")
+		if info := must(t, dir, "info", "x.lazy"); !strings.Contains(info, "zstd") || !strings.Contains(info, want) {
+			t.Errorf("info after compact --level %s: %q", level, info)
+		}
+	}
+}
+
 // What compact does not change, the content, it does not date anew: the store keeps its
 // time and its file capabilities, whether anything was moved or not.
 func TestCompactKeepsTime(t *testing.T) {

@@ -31,7 +31,7 @@ content is the same, and so are mode and times, for the owner and for root.`,
 		"lazyfs compact --codec zstd --level 9 archive.lazy",
 	},
 	declare: func(f *pflag.FlagSet) action {
-		var c compacter
+		c := compacter{flagSet: f}
 		f.Var(&c.codec, "codec", "compress all frames again with `NAME`: lz4, zstd, gzip or raw")
 		f.IntVar(&c.level, "level", 0, "compress all frames again, harder (and slower) with a higher `N`; 0 is the codec's default")
 		c.quiet = quietFlag(f)
@@ -41,9 +41,10 @@ content is the same, and so are mode and times, for the owner and for root.`,
 
 // A compacter is one run of compact.
 type compacter struct {
-	codec codecFlag
-	level int
-	quiet *bool
+	flagSet *pflag.FlagSet
+	codec   codecFlag
+	level   int
+	quiet   *bool
 }
 
 func (c *compacter) run(ctx context.Context, args []string) error {
@@ -88,9 +89,15 @@ func (c *compacter) compact(ctx context.Context, s *store.Store, path string) (b
 	if before, err = s.Info(); err != nil {
 		return before, after, err
 	}
+	id := codec.ID(c.codec)
+	if id == 0 && c.flagSet.Changed("level") {
+		if id, err = codec.Parse(before.Codec); err != nil {
+			return before, after, err
+		}
+	}
 	bar := newProgress(*c.quiet, path)
 	defer bar.end()
-	err = s.Compact(ctx, store.CompactOptions{Codec: codec.ID(c.codec), Level: c.level, Progress: bar.report})
+	err = s.Compact(ctx, store.CompactOptions{Codec: id, Level: c.level, Progress: bar.report})
 	if err == nil {
 		after, err = s.Info()
 	}
