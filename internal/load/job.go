@@ -50,7 +50,8 @@ type job struct {
 	result  Result
 
 	verifying bool
-	written   int64 // operations that were writes
+	end       time.Duration // when the job ends at the latest
+	written   int64         // operations that were writes
 	samples   [2]sample
 	nextTime  time.Duration // when samples end
 }
@@ -94,11 +95,11 @@ func (j *job) clock() time.Duration { return time.Since(j.start) }
 func (j *job) perform(p *pattern, goal int64) (done int64) {
 	begin := j.clock()
 	j.nextTime = begin + sampleTime
-	end := time.Duration(math.MaxInt64)
+	j.end = math.MaxInt64
 	if j.o.Runtime > 0 && !j.verifying {
-		end = j.o.Runtime
+		j.end = j.o.Runtime
 	}
-	for now := begin; done < goal && now < end && !j.stopped.Load(); done++ {
+	for now := begin; done < goal && now < j.end && !j.stopped.Load(); done++ {
 		op := p.next()
 		if j.verifying {
 			if !op.write {
@@ -149,7 +150,10 @@ func (j *job) do(op op) (now time.Duration, err error) {
 	case j.o.Verify && !j.o.Mode.Writes():
 		err = verify(j.buf, off, nil)
 	}
-	j.think()
+	if err == nil && j.o.ThinkTime > 0 {
+		j.think()
+		now = j.clock()
+	}
 	return now, err
 }
 
@@ -195,10 +199,11 @@ func (j *job) afterWrite() error {
 	return nil
 }
 
-// think pauses, in pieces, so that a long pause can be ended.
+// think pauses until the job ends at the latest, in pieces, so that a long pause can be
+// ended.
 func (j *job) think() {
 	const piece = 100 * time.Millisecond
-	for left := j.o.ThinkTime; left > 0 && !j.stopped.Load(); left -= piece {
+	for left := min(j.o.ThinkTime, j.end-j.clock()); left > 0 && !j.stopped.Load(); left -= piece {
 		t := unix.NsecToTimespec(int64(min(left, piece)))
 		unix.Nanosleep(&t, nil)
 	}

@@ -168,24 +168,25 @@ func TestRunError(t *testing.T) {
 // A run that is interrupted, or whose time is over, ends soon, whatever it is at,
 // and gives what it has measured.
 func TestRunEnds(t *testing.T) {
-	const size = 1 << 20
+	const size, short = 1 << 20, 30 * time.Millisecond
 	for name, o := range map[string]Options{
-		"runtime":   {Mode: RandRead, TimeBased: true, Runtime: 30 * time.Millisecond, Jobs: 2},
-		"interrupt": {Mode: RandRead, TimeBased: true, Runtime: time.Hour, Jobs: 2},
-		"thinking":  {Mode: Read, ThinkTime: time.Hour},
+		"runtime":          {Mode: RandRead, TimeBased: true, Runtime: short, Jobs: 2},
+		"interrupt":        {Mode: RandRead, TimeBased: true, Runtime: time.Hour, Jobs: 2},
+		"thinking":         {Mode: Read, ThinkTime: time.Hour},
+		"thinking runtime": {Mode: Read, ThinkTime: time.Minute, Runtime: short},
 	} {
+		interrupted := o.Runtime != short
 		ctx, cancel := context.WithCancel(t.Context())
 		m := &memTarget{b: make([]byte, size)}
 		var seen atomic.Int64
 		m.onRead = func(int64) error {
-			if seen.Add(1) == 1 && name != "runtime" {
+			if seen.Add(1) == 1 && interrupted {
 				cancel()
 			}
 			return nil
 		}
 		start := time.Now()
 		results, err := Run(ctx, m, checked(t, o, size), nil)
-		interrupted := name != "runtime"
 		if errors.Is(err, context.Canceled) != interrupted || err != nil && !interrupted {
 			t.Errorf("%s: %v", name, err)
 		}
