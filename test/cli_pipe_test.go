@@ -2,18 +2,24 @@ package test
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Nothing waits for the writer of a named pipe that is named for a store.
+// Nothing waits for the writer of a named pipe that is named for a store, or for the
+// reader of one for messages.
 func TestNamedPipeForStore(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "mnt"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -21,10 +27,11 @@ func TestNamedPipeForStore(t *testing.T) {
 	for _, args := range [][]string{
 		{"info", "pipe"}, {"check", "pipe"}, {"check", "--repair", "pipe"}, {"cat", "pipe"}, {"dump", "pipe"},
 		{"unpack", "pipe", "out"}, {"copy", "pipe", "out"}, {"compact", "pipe"}, {"mount", "pipe", dir},
+		{"mount", "--log", "pipe", ".", "mnt"}, {"mount", "--foreground", "--log", "pipe", ".", "mnt"},
 		{"bench", "map", "pipe"}, {"bench", "file", "pipe"},
 	} {
 		c := exec.CommandContext(ctx, binary, args...)
-		c.Dir = dir
+		c.Dir, c.WaitDelay = dir, time.Second
 		if r := finish(t, c); r.code != 3 || strings.Count(r.err, "\n") != 1 {
 			t.Errorf("%q: exit code %d, %q; want 3 and a line", args, r.code, r.err)
 		}

@@ -68,7 +68,8 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 // What Go itself writes when the program breaks goes to the file returned.
 func (m *mounter) openLog() (*os.File, *log.Logger, error) {
 	if m.log != "" {
-		f, err := os.OpenFile(m.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		// O_NONBLOCK: nothing waits for the reader of a named pipe.
+		f, err := os.OpenFile(m.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NONBLOCK, 0o600)
 		return f, log.New(f, "", log.LstdFlags), err
 	}
 	if m.readyFD != 0 {
