@@ -50,6 +50,7 @@ func TestBadUsage(t *testing.T) {
 		{"pack --fame 16K a b", "lazyfs pack: unknown flag --fame: did you mean --frame?"},
 		{"pack -x a b", "lazyfs pack: unknown flag -x: lazyfs pack --help shows the flags"},
 		{"pack a b --frame", "lazyfs pack: --frame: needs a value: lazyfs pack --help shows which"},
+		{"mount a b -o", "lazyfs mount: --options: needs a value: lazyfs mount --help shows which"},
 		{"pack a b --frame 3K", "lazyfs pack: --frame 3K: want a power of two from 4K to 1M"},
 		{"pack a b --frame 2M", "lazyfs pack: --frame 2M: want a power of two from 4K to 1M"},
 		{"pack a b --frame x", "lazyfs pack: --frame x: want a number of bytes such as 4096, 0x1000, 64K, 1M or 2G"},

@@ -44,7 +44,7 @@ func parseFlags(f *pflag.FlagSet, args []string, see string) error {
 	case errors.As(err, &value):
 		return usagef("--%s %s: %w", value.GetFlag().Name, value.GetValue(), valueCause(value))
 	case errors.As(err, &missing):
-		return usagef("--%s: needs a value: %s shows which", missing.GetSpecifiedName(), see)
+		return usagef("--%s: needs a value: %s shows which", missing.GetFlag().Name, see)
 	}
 	return usageError{err}
 }
