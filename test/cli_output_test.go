@@ -65,7 +65,7 @@ func TestFullOutput(t *testing.T) {
 	must(t, dir, "pack", "plain", "bad.lazy")
 	damageFrame(t, dir+"/bad.lazy", 7)
 	for _, args := range []string{
-		"--help", "pack --help", "--version", "info x.lazy", "info --json x.lazy", "cat x.lazy", "dump x.lazy", "unpack x.lazy -",
+		"--help", "pack --help", "--version", "info x.lazy", "info x.lazy x.lazy", "info --json x.lazy", "cat x.lazy", "dump x.lazy", "unpack x.lazy -",
 		"check x.lazy", "check x.lazy x.lazy", "check --json x.lazy", "check bad.lazy", "check --repair bad.lazy", "check --json --repair x.lazy",
 		"bench map x.lazy", "bench map --json x.lazy",
 	} {

@@ -107,7 +107,10 @@ func showAll[T interface{ print() error }](ctx context.Context, names []string, 
 		if n > 0 {
 			fmt.Println()
 		}
-		failures = append(failures, i.print())
+		if err := i.print(); err != nil {
+			failures = append(failures, err)
+			break
+		}
 	}
 	return errors.Join(failures...)
 }
