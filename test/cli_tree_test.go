@@ -184,6 +184,19 @@ func TestPackFolderOfStores(t *testing.T) {
 	sameTree(t, dir+"/back", dir+"/src")
 }
 
+// Two files that would have one name in the new folder are named, and nothing is made.
+func TestPackFolderOneName(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/src/sub/x", text(1, 5000))
+	if err := os.Mkdir(dir+"/src/sub/x.lazy", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, dir, 3, "lazyfs pack: sub/x.lazy: would be sub/x.lazy in the new folder, as would sub/x\n", "pack", "src", "stores")
+	if got := list(t, dir); !slices.Equal(got, []string{"src"}) {
+		t.Errorf("folder holds %q", got)
+	}
+}
+
 // A folder of stores may hold other files. Those are copied, with their holes,
 // as is a store whose plain name is taken.
 func TestUnpackMixedFolder(t *testing.T) {

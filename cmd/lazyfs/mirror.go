@@ -126,6 +126,7 @@ func (m *mirror) checkTarget() error {
 func (m *mirror) fill(ctx context.Context, entries []treeEntry, temp string) error {
 	var files, links []treeEntry
 	first := make(map[linkKey]string) // the new path of the first name of an inode
+	taken := make(map[string]string)  // what is to have a path in the new tree
 	for i := range entries {
 		e := &entries[i]
 		to := e.rel
@@ -135,6 +136,10 @@ func (m *mirror) fill(ctx context.Context, entries []treeEntry, temp string) err
 				return err
 			}
 		}
+		if other, ok := taken[to]; ok {
+			return fmt.Errorf("%s: would be %s in the new folder, as would %s", e.rel, to, other)
+		}
+		taken[to] = e.rel
 		e.to = filepath.Join(temp, to)
 		if !e.info.IsDir() {
 			if _, known := first[e.linkKey()]; known {
