@@ -54,7 +54,7 @@ func main() {
 	if *rounds > 0 {
 		p.Rounds = *rounds
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGHUP, unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	if err := run(ctx, p, *install, *bin, *out); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)

@@ -34,7 +34,7 @@ chmod 755 "$work"
 
 clean_up() {
 	code=$?
-	trap '' INT TERM
+	trap '' HUP INT TERM
 	cd /
 	# The mount made last comes last in the list.
 	awk -v under="$work/" 'index($5, under) == 1 {print $5}' /proc/self/mountinfo | tac | while read -r dir; do
@@ -44,6 +44,7 @@ clean_up() {
 	exit "$code"
 }
 trap clean_up EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
