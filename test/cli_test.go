@@ -84,11 +84,19 @@ func TestBadUsage(t *testing.T) {
 	}
 }
 
-// An empty argument, as from an unset variable, does not mean the working folder.
+// An empty argument, as from an unset variable, does not mean the working folder, and
+// an empty value not that the flag is not there.
 func TestEmptyArgument(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range [][]string{{"mount", "", "mnt"}, {"mount", ".", ""}, {"umount", ""}, {"pack", "", "x.lazy"}, {"check", ""}} {
 		fails(t, dir, 2, "lazyfs "+args[0]+": an argument is empty: usage is lazyfs "+args[0]+" [flags] ", args...)
+	}
+	for _, args := range [][]string{{"pack", "--pages", "", ".", "x"}, {"info", "--map=", "x"}, {"bench", "--output", "", "file", "x"}, {"mount", "--log", "", ".", "mnt"}, {"mount", "-o", "log=", ".", "mnt"}} {
+		r := lazyfs(t, dir, args...)
+		failed(t, r, 2, "lazyfs "+args[0]+": --")
+		if !strings.Contains(r.err, ": needs a value: lazyfs "+args[0]+" --help shows which\n") {
+			t.Errorf("%q: %s", args, r.err)
+		}
 	}
 }
 

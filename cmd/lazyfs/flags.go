@@ -28,7 +28,7 @@ func parseFlags(f *pflag.FlagSet, args []string, see string) error {
 	var missing *pflag.ValueRequiredError
 	switch {
 	case err == nil:
-		return nil
+		return checkGiven(f, see)
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
 		var names []string
@@ -47,6 +47,17 @@ func parseFlags(f *pflag.FlagSet, args []string, see string) error {
 		return usagef("--%s: needs a value: %s shows which", missing.GetFlag().Name, see)
 	}
 	return usageError{err}
+}
+
+// checkGiven refuses an empty word as the value of a flag: it would mean what the flag
+// means when it is not given.
+func checkGiven(f *pflag.FlagSet, see string) (err error) {
+	f.Visit(func(g *pflag.Flag) {
+		if g.Value.Type() == "string" && g.Value.String() == "" {
+			err = usagef("--%s: needs a value: %s shows which", g.Name, see)
+		}
+	})
+	return err
 }
 
 // valueCause is what is wrong with a flag's value, without the words of pflag and strconv.
