@@ -16,7 +16,7 @@ import (
 
 // A record is a small file by which umount finds the daemon of a mount. Its
 // name is the mount's device number. The daemon holds a lock on it as long as
-// it lives, and writes into it how it ended.
+// it lives, and writes into it how it ended: the last of its lines counts.
 type record struct {
 	file *os.File
 	recordData
@@ -94,16 +94,9 @@ func createRecord(folder, device string) (*os.File, error) {
 	return f, nil
 }
 
+// write adds a line to the record, which always has a whole one for who reads it.
 func (r *record) write() error {
-	b, err := json.Marshal(r.recordData)
-	if err != nil {
-		return err
-	}
-	if err := r.file.Truncate(0); err != nil {
-		return err
-	}
-	_, err = r.file.WriteAt(b, 0)
-	return err
+	return json.NewEncoder(r.file).Encode(r.recordData)
 }
 
 // end writes how the daemon ended and removes the record's name. Who has the
@@ -149,15 +142,18 @@ func openRecord(m mountPoint) (*record, error) {
 }
 
 func (r *record) read() error {
-	b, err := io.ReadAll(io.NewSectionReader(r.file, 0, 1<<20))
-	if err != nil {
-		return err
+	lines := json.NewDecoder(io.NewSectionReader(r.file, 0, 1<<20))
+	for n := 0; ; n++ {
+		var line recordData
+		switch err := lines.Decode(&line); {
+		case err == nil:
+			r.recordData = line
+		case n > 0:
+			return nil
+		default:
+			return fmt.Errorf("%s: %w", r.file.Name(), err)
+		}
 	}
-	r.recordData = recordData{}
-	if err := json.Unmarshal(b, &r.recordData); err != nil {
-		return fmt.Errorf("%s: %w", r.file.Name(), err)
-	}
-	return nil
 }
 
 // alive says whether the daemon still lives, that is, holds its lock.

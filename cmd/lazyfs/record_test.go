@@ -68,6 +68,28 @@ func TestRecordEnd(t *testing.T) {
 	}
 }
 
+// Who reads a record while its daemon ends finds how it was or how it is.
+func TestRecordReadWhileItEnds(t *testing.T) {
+	r := newTestRecord(t, "0:1")
+	other := reopen(t, r)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 300 {
+			r.end(errors.New("disk is full"))
+		}
+	}()
+	for range 300 {
+		if err := other.read(); err != nil {
+			t.Fatal(err)
+		}
+		if other.PID != r.PID || other.Ended != (other.Error == "disk is full") {
+			t.Fatalf("record has %+v", other.recordData)
+		}
+	}
+	<-ended
+}
+
 // A record whose device number a newer mount has taken leaves that one's alone.
 func TestRecordReplaced(t *testing.T) {
 	r := newTestRecord(t, "0:1")
