@@ -144,6 +144,11 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// A name that would do something to a terminal does nothing in an error.
+func TestFailureOfOddName(t *testing.T) {
+	fails(t, t.TempDir(), 3, "lazyfs info: open a; b?[2J?c: no such file or directory\n", "info", "a\nb\x1b[2J\rc")
+}
+
 // The program needs nothing but the kernel.
 func TestStaticallyLinked(t *testing.T) {
 	f, err := elf.Open(binary)

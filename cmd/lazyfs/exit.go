@@ -62,7 +62,8 @@ func exitCode(err error) int {
 }
 
 // errorLine is the one line that tells the user about err, or "" when there is
-// nothing to tell. name is the command's, or "" before one is known.
+// nothing to tell. name is the command's, or "" before one is known. What a file's
+// name would do to a terminal it does not do.
 func errorLine(name string, err error) string {
 	if err == nil || errors.As(err, new(toldError)) {
 		return ""
@@ -75,5 +76,5 @@ func errorLine(name string, err error) string {
 	if name != "" {
 		who += " " + name
 	}
-	return who + ": " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+	return who + ": " + printable(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
 }
