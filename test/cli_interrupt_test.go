@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -136,6 +137,42 @@ func TestHungUpPackFolder(t *testing.T) {
 	}
 	if got := list(t, dir); !slices.Equal(got, []string{"src"}) {
 		t.Errorf("pack left %q", got)
+	}
+}
+
+// Whoever writes to a pipe that nobody reads can be interrupted all the same.
+func TestInterruptedOutput(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 4<<20))
+	must(t, dir, "pack", "--frame", "4K", "plain", "x.lazy")
+	for _, args := range [][]string{{"cat", "x.lazy"}, {"unpack", "x.lazy", "-"}, {"dump", "x.lazy"}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		full, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := command(dir, args...)
+		var errs bytes.Buffer
+		c.Stdout, c.Stderr = w, &errs
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		eventually(t, "the pipe is full", func() bool {
+			n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+			return err != nil || n == full
+		})
+		if err := c.Process.Signal(unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+		_ = c.Wait() // the exit code is checked below
+		late.Stop()
+		failed(t, result{err: errs.String(), code: c.ProcessState.ExitCode()}, 3, "lazyfs "+args[0]+": interrupted\n")
 	}
 }
 

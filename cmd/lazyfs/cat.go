@@ -48,5 +48,5 @@ func cat(ctx context.Context, args []string) error {
 	if len(args) == 3 {
 		n = min(n, sizes[1])
 	}
-	return stream(ctx, os.Stdout, s, off, n, runtime.GOMAXPROCS(0), func(int64) {})
+	return stream(ctx, endingWriter{ctx, os.Stdout}, s, off, n, runtime.GOMAXPROCS(0), func(int64) {})
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"io"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -36,17 +35,4 @@ func dump(ctx context.Context, args []string) error {
 		return err
 	}
 	return w.Flush()
-}
-
-// An endingWriter fails when its context is done.
-type endingWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (e endingWriter) Write(p []byte) (int, error) {
-	if e.ctx.Err() != nil {
-		return 0, context.Cause(e.ctx)
-	}
-	return e.w.Write(p)
 }

@@ -85,7 +85,7 @@ func (u *unpacker) output(ctx context.Context, src string) error {
 	defer s.Close()
 	bar := newProgress(*u.quiet, src)
 	defer bar.end()
-	return stream(ctx, os.Stdout, s, 0, s.Size(), u.jobs, func(done int64) { bar.report(done, s.Size()) })
+	return stream(ctx, endingWriter{ctx, os.Stdout}, s, 0, s.Size(), u.jobs, func(done int64) { bar.report(done, s.Size()) })
 }
 
 // file writes the store src into the new file dst and returns its size.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -52,4 +53,27 @@ func (w waitingReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return w.file.Read(p)
+}
+
+// An endingWriter fails when its context is done, also while a pipe that nobody reads
+// holds a Write up. What was to be written is in use until the program ends then.
+type endingWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (e endingWriter) Write(p []byte) (int, error) {
+	var n int
+	written := make(chan error, 1)
+	go func() {
+		var err error
+		n, err = e.w.Write(p)
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		return n, err
+	case <-e.ctx.Done():
+		return 0, e.ctx.Err()
+	}
 }
