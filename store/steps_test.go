@@ -176,7 +176,7 @@ func (s *Store) checkpointNow() error {
 	if err == nil {
 		err = s.checkpoint(true, state.size)
 	}
-	if err != nil {
+	if err != nil && state.changes { // Else a full disk has no room for what nobody accepted.
 		s.markChanged()
 	}
 	return err
