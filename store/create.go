@@ -69,17 +69,13 @@ func createFile(f *os.File, o CreateOptions) (*Store, error) {
 	return createDisk(d, f, o)
 }
 
+// createDisk writes the first block of a new store on d, whose file is f if it is one,
+// and opens it for writing.
 func createDisk(d disk, f *os.File, o CreateOptions) (*Store, error) {
 	sb, err := newSuperblock(o)
 	if err != nil {
 		return nil, err
 	}
-	return makeDisk(d, f, sb, Options{Writable: true, Cache: o.Cache, DirtyBytes: o.DirtyBytes})
-}
-
-// makeDisk writes the first block of a new store and opens it for writing.
-func makeDisk(d disk, f *os.File, sb *superblock, o Options) (*Store, error) {
-	o.Writable = true
 	var b [dataStart]byte
 	sb.encode(b[:slotLen])
 	sb.copied = true
@@ -87,7 +83,7 @@ func makeDisk(d disk, f *os.File, sb *superblock, o Options) (*Store, error) {
 	if _, err := d.WriteAt(b[:], 0); err != nil {
 		return nil, err
 	}
-	s, err := openDisk(d, f, o)
+	s, err := openDisk(d, f, Options{Writable: true, Cache: o.Cache, DirtyBytes: o.DirtyBytes})
 	if err != nil {
 		return nil, err
 	}
