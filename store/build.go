@@ -63,7 +63,7 @@ type batch struct {
 // frame that needs none. b's header is filled in already.
 func (t *batch) add(n int64, b []byte, k kind, plain int, sum uint32) {
 	if k == kindZero {
-		t.frames = append(t.frames, frameEntry{n, entry{info: uint64(kindZero) << 32}})
+		t.frames = append(t.frames, frameEntry{n, zeroEntry})
 		return
 	}
 	e := newEntry(int64(len(t.stored)), len(b)-frameHeadLen, k, plain, sum)

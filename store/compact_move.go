@@ -241,7 +241,7 @@ func (c *compactor) recodeFrame(f frameEntry, b []byte) error {
 		return err
 	}
 	defer s.unbook(1)
-	e := entry{info: uint64(kindZero) << 32}
+	e := zeroEntry
 	if k != kindZero {
 		if e, err = s.place(f.number, stored, k, old.plain()); err != nil {
 			return err

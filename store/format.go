@@ -74,6 +74,9 @@ type entry struct {
 	info  uint64 // checksum, kind<<32, plain length-1 << 40
 }
 
+// zeroEntry is that of a frame which was written, and is zeros.
+var zeroEntry = entry{info: uint64(kindZero) << 32}
+
 func newEntry(off int64, payload int, k kind, plain int, sum uint32) entry {
 	return entry{
 		place: uint64(off/unit)<<20 | uint64(payload-1),

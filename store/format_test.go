@@ -53,7 +53,7 @@ func example() []byte {
 	f.sb.size = 8200
 	f.sb.end = int64(len(f.b))
 	f.log(logBlock{gen: 4, size: 8200, durable: 3, end: true, seed: f.sb.logSeed, nextSeed: 0x2222222222222222,
-		ops: []logOp{{opSet, 1, entry{info: uint64(kindZero) << 32}}}})
+		ops: []logOp{{opSet, 1, zeroEntry}}})
 	return f.image()
 }
 

@@ -168,7 +168,7 @@ func (w *FrameWriter) takeRoom() (gen uint64, err error) {
 	for i := range w.frames {
 		f := &w.frames[i]
 		if f.kind == kindZero {
-			f.entry = entry{info: uint64(kindZero) << 32}
+			f.entry = zeroEntry
 			continue
 		}
 		off := s.take(roundUp(int64(len(f.stored)), unit))

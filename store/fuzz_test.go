@@ -118,7 +118,7 @@ func fuzzSeeds() [][]byte {
 	inline.sb.inline, inline.sb.inlineKind, inline.sb.inlinePlain, inline.sb.size = []byte("short"), kindRaw, 5, 5
 	frames := newForge()
 	frames.leaf(frames.frame(kindRaw, 0, text(4096, "raw")), frames.frame(kindLZ4, 1, text(4096, "lz4")),
-		entry{}, frames.frame(kindZstd, 3, text(4096, "zstd")), entry{info: uint64(kindZero) << 32},
+		entry{}, frames.frame(kindZstd, 3, text(4096, "zstd")), zeroEntry,
 		frames.frame(kindGzip, 5, text(4000, "gzip")))
 	levels := newForge()
 	levels.root(2, levels.node(2, 0, levels.node(1, 0, entry{}, levels.node(0, fanout,
@@ -127,7 +127,7 @@ func fuzzSeeds() [][]byte {
 	log.leaf(log.frame(kindLZ4, 0, text(4096, "old")), log.frame(kindLZ4, 1, text(4096, "gone")))
 	e := log.put(kindLZ4, 0, encoded(kindLZ4, text(4096, "new")), 4096)
 	log.log(logBlock{gen: 4, size: 12288, ops: []logOp{{opClear, 1, entry{place: 1}}}},
-		logBlock{gen: 4, size: 12288, end: true, ops: []logOp{{opSet, 0, e}, {opSet, 1 << 40, entry{info: uint64(kindZero) << 32}}}},
+		logBlock{gen: 4, size: 12288, end: true, ops: []logOp{{opSet, 0, e}, {opSet, 1 << 40, zeroEntry}}},
 		logBlock{gen: 5, size: 1 << 59, end: true, durable: 4, ops: []logOp{{opClear, 0, entry{place: 1 << 48}}}})
 	return [][]byte{newForge().image(), inline.image(), frames.image(), levels.image(), log.image()}
 }

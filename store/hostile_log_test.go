@@ -16,7 +16,7 @@ func TestHostileLogs(t *testing.T) {
 	set := func(e entry) logBlock { return end(logBlock{ops: []logOp{{opSet, 1, e}}}) }
 	many := make([]logOp, opsPerBlock)
 	for i := range many {
-		many[i] = logOp{opSet, int64(i), entry{info: uint64(kindZero) << 32}}
+		many[i] = logOp{opSet, int64(i), zeroEntry}
 	}
 	torn := newEntry(dataStart, 100, kindLZ4, 4096, 0)
 	for name, blocks := range map[string][]logBlock{
@@ -92,7 +92,7 @@ func TestLongHostileLog(t *testing.T) {
 		l := logBlock{gen: 4 + uint64(i), size: MaxSize, end: true}
 		for range opsPerBlock {
 			// The first half sets frames that the second half never clears.
-			op := logOp{opSet, n, entry{info: uint64(kindZero) << 32}}
+			op := logOp{opSet, n, zeroEntry}
 			if i >= maxLogBlocks/2 {
 				op = logOp{opClear, 1 << 40, entry{place: 1 << 40}}
 			}
@@ -166,7 +166,7 @@ func TestWideHostileLog(t *testing.T) {
 	for i := range int64(maxLogBlocks) {
 		l := logBlock{gen: 4 + uint64(i), size: MaxSize, end: true}
 		for j := range int64(opsPerBlock) {
-			l.ops = append(l.ops, logOp{opSet, (i*opsPerBlock + j) << (2 * fanoutBits), entry{info: uint64(kindZero) << 32}})
+			l.ops = append(l.ops, logOp{opSet, (i*opsPerBlock + j) << (2 * fanoutBits), zeroEntry})
 		}
 		blocks = append(blocks, l)
 	}

@@ -101,11 +101,10 @@ func TestExtremeOffsets(t *testing.T) {
 // on disk a node may take 40 bytes, in memory it takes 16 KiB and more.
 func TestIndexMemory(t *testing.T) {
 	f := newForge()
-	zero := entry{info: uint64(kindZero) << 32}
 	var kids []entry
 	for i := range int64(fanout) {
 		first := i * fanout * fanout
-		kids = append(kids, f.node(1, first, f.node(0, first, zero)))
+		kids = append(kids, f.node(1, first, f.node(0, first, zeroEntry)))
 	}
 	image := f.root(2, f.node(2, 0, kids...), MaxSize).image()
 	s, err := openImage(image)

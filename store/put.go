@@ -18,7 +18,7 @@ func (s *Store) putFrame(n int64, p []byte, d *dirtyFrame) error {
 	if err != nil {
 		return fmt.Errorf("compress frame %d: %w", n, err)
 	}
-	e := entry{info: uint64(kindZero) << 32}
+	e := zeroEntry
 	if k != kindZero {
 		if e, err = s.place(n, stored, k, len(p)); err != nil {
 			return err

@@ -256,7 +256,7 @@ func (s *Store) readNode(e entry, first int64) ([]byte, error) {
 // checkFrameEntry checks what an entry says of frame n before it is believed.
 func checkFrameEntry(e entry, n int64, frameSize int, end int64) error {
 	switch k := e.kind(); {
-	case k == kindHole && e == (entry{}), k == kindZero && e == (entry{info: uint64(kindZero) << 32}):
+	case k == kindHole && e == (entry{}), k == kindZero && e == zeroEntry:
 		return nil
 	case !k.isFrame():
 		return damagef(framePart(k, n), 0, "kind is %d, which is not a frame's", uint8(k))
