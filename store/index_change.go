@@ -1,7 +1,5 @@
 package store
 
-import "encoding/binary"
-
 // set makes e the entry of frame and returns the one it replaces.
 func (x *index) set(frame int64, e entry) (entry, error) {
 	if x.root == nil {
@@ -163,10 +161,9 @@ func (x *index) flushNode(n *node, old entry, write func(*node, []byte) (entry, 
 }
 
 func encodeNode(entries []entry) []byte {
-	b := make([]byte, 0, len(entries)*entryLen)
-	for _, e := range entries {
-		b = binary.LittleEndian.AppendUint64(b, e.place)
-		b = binary.LittleEndian.AppendUint64(b, e.info)
+	b := make([]byte, len(entries)*entryLen)
+	for i, e := range entries {
+		putEntry(b[i*entryLen:], e)
 	}
 	return b
 }

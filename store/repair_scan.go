@@ -3,8 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
-	"hash/crc32"
 	"io"
 	"maps"
 	"slices"
@@ -252,7 +250,7 @@ func seedOf(sum uint32, b []byte) uint32 {
 
 // castagnoliByTop gives the position of the table's entry with that top byte.
 var castagnoliByTop = func() (by [256]byte) {
-	for i, v := range crc32.MakeTable(crc32.Castagnoli) {
+	for i, v := range castagnoli {
 		by[v>>24] = byte(i)
 	}
 	return by
@@ -290,7 +288,7 @@ func decodePiece(p piece, stored, b []byte) (int, error) {
 func decodeNode(payload []byte) []entry {
 	all := make([]entry, len(payload)/entryLen)
 	for i := range all {
-		all[i] = entry{binary.LittleEndian.Uint64(payload[i*entryLen:]), binary.LittleEndian.Uint64(payload[i*entryLen+8:])}
+		all[i] = getEntry(payload[i*entryLen:])
 	}
 	return all
 }
