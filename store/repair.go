@@ -186,9 +186,7 @@ func (r *salvage) guess() error {
 		return fmt.Errorf("%w: no superblock, no frame and no index node is whole", ErrNotStore)
 	}
 	if !r.known {
-		if err := r.guessShape(); err != nil {
-			return err
-		}
+		r.guessShape()
 	}
 	r.known, r.sb.inline = false, nil
 	r.set, r.clear = map[int64]piece{}, spanSet{}
@@ -226,7 +224,7 @@ func (r *salvage) guessRoot() {
 }
 
 // guessShape takes the frame size and the codec from the frames.
-func (r *salvage) guessShape() error {
+func (r *salvage) guessShape() {
 	const looks = 64
 	kinds := [kindGzip + 1]int{kindLZ4: 1}
 	longest := MinFrameSize
@@ -253,7 +251,6 @@ func (r *salvage) guessShape() error {
 			r.sb.codec = codec.ID(k)
 		}
 	}
-	return nil
 }
 
 // lose notes a loss, and reports the one before unless this one continues it.
