@@ -269,11 +269,16 @@ func (r *salvage) lose(l Loss) {
 // loseFrames reports the loss of frames.
 func (r *salvage) loseFrames(from, to int64, kept bool, cause string) {
 	// The shift of a number beyond the size may overflow.
-	count := (r.size + int64(r.sb.frameSize()) - 1) >> r.sb.frameShift
+	count := r.frameCount()
 	at := min(from, count) << r.sb.frameShift
 	if end := min(min(to, count)<<r.sb.frameShift, r.size); at < end {
 		r.lose(Loss{Plain: Range{at, end - at}, Kept: kept, Cause: cause})
 	}
+}
+
+// frameCount is the number of frames that hold the plain bytes.
+func (r *salvage) frameCount() int64 {
+	return (r.size + int64(r.sb.frameSize()) - 1) >> r.sb.frameShift
 }
 
 func (r *salvage) tell(plain int64) {

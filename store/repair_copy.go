@@ -69,7 +69,7 @@ func (c *pieceCopier) setBefore(n int64) error {
 // blank reports frames of which nothing is known, but for those that the log
 // tells about.
 func (c *pieceCopier) blank(from, to int64, cause string) error {
-	to = min(to, (c.r.size+int64(c.r.sb.frameSize())-1)>>c.r.sb.frameShift)
+	to = min(to, c.r.frameCount())
 	for from < to {
 		if err := c.setBefore(from); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (c *pieceCopier) blank(from, to int64, cause string) error {
 func (c *pieceCopier) copy(p piece) error {
 	r := c.r
 	n := p.number
-	if n >= c.w.s.frameCount(r.size) {
+	if n >= r.frameCount() {
 		return nil
 	}
 	switch p.kind {
