@@ -53,18 +53,8 @@ func (s *Store) ReadFrame(n int64, dst []byte) (zero bool, err error) {
 	case len(dst) != s.frameSize:
 		return false, fmt.Errorf("read frame %d: buffer is %d bytes, want %d", n, len(dst), s.frameSize)
 	}
-	if d := s.waiting(n); d != nil {
-		copy(dst, d.plain.b)
-		return false, nil
-	}
-	e, err := s.entryOf(n)
-	switch {
-	case err != nil:
-		return false, s.blame(err, n)
-	case e.kind() == kindHole || e.kind() == kindZero:
-		return true, nil
-	}
-	return false, s.decodeFrame(n, e, dst)
+	_, zero, err = s.readSomeFrames(n, dst)
+	return zero, err
 }
 
 // readPlain fills p, which lies within the store. The caller holds mu.
