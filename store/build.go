@@ -53,6 +53,9 @@ func buildOn(d disk, f *os.File, sb *superblock) (*builder, error) {
 	return &builder{s: s}, s.loadSpace()
 }
 
+// copyBatch is the number of stored bytes that Copy and Repair move at a time.
+const copyBatch = 1 << 20
+
 // A batch is frames one behind the other in their stored form.
 type batch struct {
 	stored []byte       // extents of the frames on disk, each rounded up to units
@@ -73,6 +76,12 @@ func (t *batch) add(n int64, b []byte, k kind, plain int, sum uint32) {
 		t.stored = append(t.stored, 0)
 	}
 }
+
+// full reports whether it is time to hand the batch to a builder.
+func (t *batch) full() bool { return len(t.stored) >= copyBatch || len(t.frames) >= fanout }
+
+// clear empties the batch and keeps its memory.
+func (t *batch) clear() { t.stored, t.frames = t.stored[:0], t.frames[:0] }
 
 // append adds a batch.
 func (w *builder) append(t *batch) error {

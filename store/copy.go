@@ -5,9 +5,6 @@ import (
 	"os"
 )
 
-// copyBatch is the number of stored bytes that Copy moves at a time.
-const copyBatch = 1 << 20
-
 // Copy writes the generation that src sees, with the frames as they are stored,
 // into the empty file f, durably. f stays the caller's, and is no store when Copy
 // fails. progress, when not nil, is called now and then with the plain bytes
@@ -66,7 +63,7 @@ func (s *Store) copyFrames(ctx context.Context, w *builder, progress func(done, 
 			return context.Cause(ctx)
 		}
 		err := w.append(t)
-		t.stored, t.frames = t.stored[:0], t.frames[:0]
+		t.clear()
 		if progress != nil {
 			progress(min(n<<s.shift, s.size), s.size)
 		}
@@ -74,7 +71,7 @@ func (s *Store) copyFrames(ctx context.Context, w *builder, progress func(done, 
 	}
 	err := s.idx.scan(0, s.frameCount(s.size), func(n int64, e entry) bool {
 		failed = s.copyFrame(t, n, e)
-		if failed == nil && (len(t.stored) >= copyBatch || len(t.frames) >= fanout) {
+		if failed == nil && t.full() {
 			failed = flush(n)
 		}
 		return failed == nil

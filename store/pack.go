@@ -155,7 +155,7 @@ func (p *packer) work(ctx context.Context) error {
 			return err
 		}
 		t := &job.batch
-		t.stored, t.frames = t.stored[:0], t.frames[:0]
+		t.clear()
 		if err := p.w.s.compressBatch(t, job.plain[:job.n], job.off); err != nil {
 			return err
 		}

@@ -136,7 +136,7 @@ func (c *pieceCopier) doubt(p piece) {
 }
 
 func (c *pieceCopier) flushFull(n int64) error {
-	if len(c.t.stored) < copyBatch && len(c.t.frames) < fanout {
+	if !c.t.full() {
 		return nil
 	}
 	c.r.tell(n << c.r.sb.frameShift)
@@ -148,6 +148,6 @@ func (c *pieceCopier) flush() error {
 		return context.Cause(c.r.ctx)
 	}
 	err := c.w.append(c.t)
-	c.t.stored, c.t.frames = c.t.stored[:0], c.t.frames[:0]
+	c.t.clear()
 	return err
 }
