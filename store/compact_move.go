@@ -96,7 +96,7 @@ func (c *compactor) moveSome(moves []move) error {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for some := range slices.Chunk(moves, 16) {
 		g.Go(func() error {
-			stored := getBuffer(frameHeadLen + c.s.frameSize + unit)
+			stored := getBuffer(c.s.encodeRoom())
 			defer putBuffer(stored)
 			for _, m := range some {
 				if err := c.moveFrame(m, stored.b); err != nil {
