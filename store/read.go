@@ -190,15 +190,16 @@ func (s *Store) decode(dst, stored []byte, n int64, e entry, need int) error {
 	return s.decodePayload(dst, stored[frameHeadLen:], n, e.kind(), e.plain(), e.off(), need)
 }
 
+// decodePayload decodes the payload of frame n into dst, a whole frame, at least as far
+// as need. Behind its plain bytes dst is zero. off is where the frame lies, for errors.
 func (s *Store) decodePayload(dst, payload []byte, n int64, k kind, plain int, off int64, need int) error {
 	need = min(need, plain)
 	got, err := decoders[k].DecodePart(dst[:plain], payload, need)
-	if err != nil || got != plain && got != need {
-		detail := "payload decodes to %d bytes, want %d"
-		if err != nil {
-			return s.blame(damagef(framePart(k, n), off, "payload of %d bytes: %v", len(payload), err), n)
-		}
-		return s.blame(damagef(framePart(k, n), off, detail, got, plain), n)
+	switch {
+	case err != nil:
+		return s.blame(damagef(framePart(k, n), off, "payload of %d bytes: %v", len(payload), err), n)
+	case got != plain && got != need:
+		return s.blame(damagef(framePart(k, n), off, "payload decodes to %d bytes, want %d", got, plain), n)
 	}
 	clear(dst[plain:])
 	return nil
