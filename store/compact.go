@@ -28,9 +28,9 @@ const (
 	minSlack   = 32 << 10
 	// compactStep bounds the stored bytes between two commits.
 	compactStep = 8 << 20
-	// maxWindow and a windowShare of the file bound the stretch that is emptied at
-	// a time when the free space lies in pieces too small for any frame. It is the
-	// most that the file grows by while it is compacted.
+	// minWindow, or a windowShare of the file if that is more, is the stretch that is
+	// emptied at a time when the free space lies in pieces too small for any frame. It
+	// is the most that the file grows by while it is compacted.
 	minWindow   = 1 << 20
 	windowShare = 64
 	// maxSweeps bounds how often the file is gone through for windows.

@@ -26,7 +26,8 @@ type Options struct {
 	Lent bool
 
 	// Codec compresses the frames written from now on, at Level, whose zero is
-	// the codec's default. A zero Codec means what the store was created with.
+	// the codec's default. It becomes the store's own. A zero Codec means that one,
+	// and its level, unless Level names another.
 	Codec codec.ID
 	Level int
 

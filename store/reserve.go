@@ -9,9 +9,8 @@ import (
 
 // Space is reserved when a write is accepted, or when a FrameWriter writes what it
 // gathered, behind the end of the file: a full disk is an error of that, not of the
-// Sync that would have to keep it. When
-// the disk has no more of it, free space within the file that has blocks is
-// promised instead.
+// Sync that would have to keep it. When the disk has no more of it, free space within
+// the file that has blocks is promised instead.
 
 // Bounds of what is reserved at a time beyond what is needed, in bytes.
 const (
