@@ -48,7 +48,7 @@ func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
 		// tar(1) reads nothing of a file without blocks.
 		st.Blocks = 1
 	}
-	if m.single != "" && n == m.root {
+	if m.isSingleRoot(n) {
 		st.Mode, st.Nlink = unix.S_IFDIR|0o555, 2
 	}
 	*out = fuse.Attr{
