@@ -69,7 +69,8 @@ func (m *mount) keepPages(f *file, generation uint64, size int64) {
 	n.told = told{size, st.Mtim}
 }
 
-// dropPages makes the kernel forget what it has of n's content.
+// dropPages makes the kernel hand over what was written to n and is in its pages alone,
+// and forget all that it has of n's content.
 func (m *mount) dropPages(n *node) {
 	m.conn.InodeNotify(n.id, 0, 0)
 }

@@ -147,7 +147,7 @@ func (m *mount) showPlainEnd(h *handle) error {
 		return err
 	}
 	if m.opt.Writable {
-		m.takePages(h.node)
+		m.dropPages(h.node)
 		if size, _, err = h.ends(); err != nil {
 			return err
 		}
@@ -209,16 +209,10 @@ func (m *mount) showSize(n *node, size int64, read func(b []byte, off int64) (in
 	return unix.ESTALE
 }
 
-// takePages makes the kernel hand over what was written to n and is in its pages alone.
-// It drops them all.
-func (m *mount) takePages(n *node) {
-	m.conn.InodeNotify(n.id, 0, 0)
-}
-
-// takeWritten is takePages for f, or for all files if that is nil, where somebody may
+// takeWritten is dropPages for f, or for all files if that is nil, where somebody may
 // have written: the kernel has handed over what was closed.
 func (m *mount) takeWritten(f *file) {
 	for _, n := range m.handles.written(f) {
-		m.takePages(n)
+		m.dropPages(n)
 	}
 }
