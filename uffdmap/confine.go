@@ -31,13 +31,13 @@ func confine(readFiles bool) error {
 	} else if folders := libraryFolders(); len(folders) > 0 {
 		rules = append(rules, landlock.ROFiles(append(folders, "/etc/ld.so.cache")...).IgnoreIfMissing())
 	}
-	// Later versions scope signals, which keeps the threads of one process from
-	// each other in some kernels.
 	// In programs that use cgo this folder is read again when nothing else may be.
 	// While it is open the kernel can't forget it, and take it for another then.
 	if tasks, err := os.Open(fmt.Sprintf("/proc/%d/task", os.Getpid())); err == nil {
 		defer tasks.Close()
 	}
+	// Later versions scope signals, which keeps the threads of one process from
+	// each other in some kernels.
 	if err := landlock.V5.BestEffort().Restrict(rules...); err != nil {
 		return fmt.Errorf("confine: %w", err)
 	}
