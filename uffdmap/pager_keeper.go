@@ -61,7 +61,8 @@ func (k *keeper) run() {
 				log.printf("no standby: %v", err)
 			}
 			said = true
-			open = k.wait(open, pause)
+			k.wait(open, pause)
+			open = nil
 			continue
 		}
 		said = false
@@ -69,13 +70,15 @@ func (k *keeper) run() {
 		open, lived = k.keep(h, open)
 		h.end()
 		if !lived {
-			open = k.wait(open, pause)
+			k.wait(open, pause)
+			open = nil
 		}
 	}
 }
 
-// wait lets tells pass for a while: without a standby nobody needs to know.
-func (k *keeper) wait(open []tell, d time.Duration) []tell {
+// wait lets these tells, and those of a while, pass: without a standby nobody needs to
+// know.
+func (k *keeper) wait(open []tell, d time.Duration) {
 	for _, t := range open {
 		close(t.done)
 	}
@@ -85,7 +88,7 @@ func (k *keeper) wait(open []tell, d time.Duration) []tell {
 		case t := <-k.tells:
 			close(t.done)
 		case <-timer:
-			return nil
+			return
 		}
 	}
 }
