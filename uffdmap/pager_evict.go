@@ -120,7 +120,7 @@ func (m *served) makeRoomAgain() {
 	e.mu.Lock()
 	e.failed = false
 	e.mu.Unlock()
-	buf, err := newScratch(maxFrameSize)
+	buf, err := newScratch()
 	if err != nil {
 		return // The next touch of an absent page does it.
 	}

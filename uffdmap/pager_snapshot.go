@@ -63,7 +63,7 @@ func newSnapshot(fds []int, frames int64) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	buf, err := newScratch(maxFrameSize)
+	buf, err := newScratch()
 	if err != nil {
 		bits.unmap()
 		return nil, err

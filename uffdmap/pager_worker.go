@@ -25,7 +25,7 @@ type worker struct {
 }
 
 func newWorker(pl *pool) (*worker, error) {
-	scratch, err := newScratch(maxFrameSize)
+	scratch, err := newScratch()
 	if err != nil {
 		return nil, err
 	}
@@ -215,12 +215,12 @@ func insert(faults []fault, f fault, frameSize int64) []fault {
 	return faults
 }
 
-// newScratch makes memory for frames outside the heap, where the collector never
-// looks and from where the kernel may copy at any time.
-func newScratch(size int) ([]byte, error) {
-	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+// newScratch makes memory for a frame of any store outside the heap, where the
+// collector never looks and from where the kernel may copy at any time.
+func newScratch() ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, maxFrameSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
-		return nil, fmt.Errorf("get %d bytes to work in: %w", size, err)
+		return nil, fmt.Errorf("get %d bytes to work in: %w", maxFrameSize, err)
 	}
 	return b, nil
 }

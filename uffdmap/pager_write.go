@@ -259,7 +259,7 @@ func inParallel[T any](items []T, do func(buf []byte, item T) error) error {
 	for range min(runtime.NumCPU(), len(items)) {
 		all.Go(func() {
 			defer cores.stay()()
-			buf, err := newScratch(maxFrameSize)
+			buf, err := newScratch()
 			if err != nil {
 				fail(err)
 				return
