@@ -103,7 +103,7 @@ func openMapping(path string, o Options) (*Mapping, error) {
 			break
 		}
 	}
-	return nil, firstOf([]error{err, releaseClient(c)})
+	return nil, firstError(err, releaseClient(c))
 }
 
 // open makes a mapping and has the pager serve it.
@@ -236,7 +236,7 @@ func (m *Mapping) Close() error {
 		m.unlock()
 	}
 	m.free()
-	if err := firstOf([]error{syncErr, detachErr, releaseClient(m.client)}); err != nil {
+	if err := firstError(syncErr, detachErr, releaseClient(m.client)); err != nil {
 		return fmt.Errorf("close %s: %w", m.Path, err)
 	}
 	return nil

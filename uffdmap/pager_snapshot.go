@@ -148,7 +148,7 @@ func (m *served) readSnapshot(id int32, r Range) error {
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return firstOf([]error{s.failed, err})
+	return firstError(s.failed, err)
 }
 
 // recall copies frame n of a snapshot to buf.

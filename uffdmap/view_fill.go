@@ -153,7 +153,7 @@ func (f filling) spread() error {
 		})
 	}
 	wg.Wait()
-	err := firstOf(errs)
+	err := firstError(errs...)
 	if err != nil {
 		for _, r := range pinned {
 			f.v.unpin(r.first, r.end, f.pin)
@@ -182,7 +182,7 @@ func (f filling) fillOne(p part) (pinned frameRun, err error) {
 	for at := first; at < first+n; at += f.v.chunk() {
 		done, partErr := f.fillPart(at, f.v.chunk())
 		if partErr != nil {
-			err = firstOf([]error{err, partErr})
+			err = firstError(err, partErr)
 			continue
 		}
 		if err == nil {
@@ -194,7 +194,7 @@ func (f filling) fillOne(p part) (pinned frameRun, err error) {
 	return pinned, err
 }
 
-func firstOf(errs []error) error {
+func firstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
 			return err

@@ -200,7 +200,7 @@ func (v *Viewer) prefetch(pieces []frameRun) error {
 		})
 	}
 	all.Wait()
-	return firstOf(errs)
+	return firstError(errs...)
 }
 
 // A frameRun is the frames from first on and below end.

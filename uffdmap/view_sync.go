@@ -105,7 +105,7 @@ func (v *Viewer) writeBackAll(frames []int64) error {
 		})
 	}
 	wg.Wait()
-	return firstOf(errs)
+	return firstError(errs...)
 }
 
 // writeBackGroup is writeBack for some frames that are not claimed.
