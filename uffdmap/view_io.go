@@ -178,23 +178,25 @@ func (v *Viewer) Prefetch(ranges ...Range) error {
 	if err := v.fits(0, total); err != nil {
 		return fmt.Errorf("prefetch %s: %w", v.path, err)
 	}
-	if err := v.prefetch(cutRuns(runs, max(v.hugeFrames(), 1))); err != nil {
+	err := onAllCores(cutRuns(runs, max(v.hugeFrames(), 1)), func(r frameRun) error {
+		return v.pass(func() error { return v.hold(r.first, r.end, 0) })
+	})
+	if err != nil {
 		return fmt.Errorf("prefetch %s: %w", v.path, err)
 	}
 	return nil
 }
 
-// prefetch brings in pieces, in order, on all cores, until one fails.
-func (v *Viewer) prefetch(pieces []frameRun) error {
-	errs := make([]error, len(pieces))
+// onAllCores calls do for each item, in order, on all cores, until one fails.
+func onAllCores[T any](items []T, do func(item T) error) error {
+	errs := make([]error, len(items))
 	var next atomic.Int64
 	var all sync.WaitGroup
-	for range min(len(pieces), runtime.GOMAXPROCS(0)) {
+	for range min(len(items), runtime.GOMAXPROCS(0)) {
 		all.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(pieces)); i = next.Add(1) - 1 {
-				errs[i] = v.pass(func() error { return v.hold(pieces[i].first, pieces[i].end, 0) })
-				if errs[i] != nil {
-					next.Store(int64(len(pieces)))
+			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
+				if errs[i] = do(items[i]); errs[i] != nil {
+					next.Store(int64(len(items)))
 				}
 			}
 		})

@@ -3,10 +3,7 @@ package uffdmap
 import (
 	"fmt"
 	"math/bits"
-	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"lazyfs/store"
 )
@@ -91,21 +88,7 @@ func (v *Viewer) writeBackAll(frames []int64) error {
 		together = min(together, v.limit/16)
 	}
 	groups := slices.Collect(slices.Chunk(frames, int(max(together>>v.frameShift, 1))))
-	workers := min(runtime.GOMAXPROCS(0), len(groups))
-	errs := make([]error, workers)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(groups)); i = next.Add(1) - 1 {
-				if errs[w] = v.writeBackGroup(groups[i]); errs[w] != nil {
-					next.Store(int64(len(groups)))
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return firstError(errs...)
+	return onAllCores(groups, v.writeBackGroup)
 }
 
 // writeBackGroup is writeBack for some frames that are not claimed.
