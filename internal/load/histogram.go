@@ -10,11 +10,19 @@ import (
 // A Latency collects durations, exact in number, least, greatest and mean, and
 // within 1/128 in their distribution.
 type Latency struct {
-	N        int64
-	Min, Max time.Duration
+	spread[time.Duration] // in nanoseconds
+	buckets               [bucketCount]int64
+}
 
-	sum, squares float64 // of nanoseconds
-	buckets      [bucketCount]int64
+// Samples are figures that were taken at regular times.
+type Samples = spread[float64]
+
+// A spread collects figures, exact in number, least, greatest and mean.
+type spread[T time.Duration | float64] struct {
+	N        int64
+	Min, Max T
+
+	sum, squares float64
 }
 
 // Buckets are those of fio, so that percentiles are the same numbers: below
@@ -44,49 +52,56 @@ func bucketValue(i int) int64 {
 }
 
 func (l *Latency) add(d time.Duration) {
-	if l.N == 0 || d < l.Min {
-		l.Min = d
-	}
-	l.N++
-	l.Max = max(l.Max, d)
-	ns := float64(d)
-	l.sum += ns
-	l.squares += ns * ns
+	l.spread.add(d)
 	l.buckets[bucketOf(uint64(max(d, 0)))]++
 }
 
 // merge adds what m has collected.
 func (l *Latency) merge(m *Latency) {
-	if m.N == 0 {
-		return
-	}
-	if l.N == 0 || m.Min < l.Min {
-		l.Min = m.Min
-	}
-	l.N += m.N
-	l.Max = max(l.Max, m.Max)
-	l.sum += m.sum
-	l.squares += m.squares
+	l.spread.merge(&m.spread)
 	for i, n := range m.buckets {
 		l.buckets[i] += n
 	}
 }
 
-// mean is in nanoseconds.
-func (l *Latency) mean() float64 {
-	if l.N == 0 {
-		return 0
+func (s *spread[T]) add(v T) {
+	if s.N == 0 || v < s.Min {
+		s.Min = v
 	}
-	return l.sum / float64(l.N)
+	s.N++
+	s.Max = max(s.Max, v)
+	s.sum += float64(v)
+	s.squares += float64(v) * float64(v)
 }
 
-// deviation is the standard deviation in nanoseconds, of a sample.
-func (l *Latency) deviation() float64 {
-	if l.N < 2 {
+// merge adds the figures of t.
+func (s *spread[T]) merge(t *spread[T]) {
+	if t.N == 0 {
+		return
+	}
+	if s.N == 0 || t.Min < s.Min {
+		s.Min = t.Min
+	}
+	s.N += t.N
+	s.Max = max(s.Max, t.Max)
+	s.sum += t.sum
+	s.squares += t.squares
+}
+
+func (s *spread[T]) mean() float64 {
+	if s.N == 0 {
 		return 0
 	}
-	n := float64(l.N)
-	return math.Sqrt(max(l.squares-l.sum*l.sum/n, 0) / (n - 1))
+	return s.sum / float64(s.N)
+}
+
+// deviation is the standard deviation, of a sample.
+func (s *spread[T]) deviation() float64 {
+	if s.N < 2 {
+		return 0
+	}
+	n := float64(s.N)
+	return math.Sqrt(max(s.squares-s.sum*s.sum/n, 0) / (n - 1))
 }
 
 // percentiles are those that fio prints unless it is told otherwise.
@@ -118,37 +133,4 @@ func (l *Latency) all() iter.Seq2[int64, int64] {
 			}
 		}
 	}
-}
-
-// Samples are figures that were taken at regular times.
-type Samples struct {
-	N        int64
-	Min, Max float64
-
-	sum, squares float64
-}
-
-func (s *Samples) add(v float64) {
-	if s.N == 0 || v < s.Min {
-		s.Min = v
-	}
-	s.N++
-	s.Max = max(s.Max, v)
-	s.sum += v
-	s.squares += v * v
-}
-
-func (s *Samples) mean() float64 {
-	if s.N == 0 {
-		return 0
-	}
-	return s.sum / float64(s.N)
-}
-
-func (s *Samples) deviation() float64 {
-	if s.N < 2 {
-		return 0
-	}
-	n := float64(s.N)
-	return math.Sqrt(max(s.squares-s.sum*s.sum/n, 0) / (n - 1))
 }

@@ -62,19 +62,6 @@ func (t *Traffic) merge(u *Traffic) {
 	t.IOPS.merge(&u.IOPS)
 }
 
-func (s *Samples) merge(t *Samples) {
-	if t.N == 0 {
-		return
-	}
-	if s.N == 0 || t.Min < s.Min {
-		s.Min = t.Min
-	}
-	s.N += t.N
-	s.Max = max(s.Max, t.Max)
-	s.sum += t.sum
-	s.squares += t.squares
-}
-
 // BytesPerSecond is the bandwidth; IOsPerSecond counts operations.
 func (t *Traffic) BytesPerSecond() float64 { return t.perSecond(t.Bytes) }
 func (t *Traffic) IOsPerSecond() float64   { return t.perSecond(t.IOs) }
