@@ -62,9 +62,8 @@ func (t *Traffic) merge(u *Traffic) {
 	t.IOPS.merge(&u.IOPS)
 }
 
-// BytesPerSecond is the bandwidth; IOsPerSecond counts operations.
-func (t *Traffic) BytesPerSecond() float64 { return t.perSecond(t.Bytes) }
-func (t *Traffic) IOsPerSecond() float64   { return t.perSecond(t.IOs) }
+func (t *Traffic) bytesPerSecond() float64 { return t.perSecond(t.Bytes) }
+func (t *Traffic) iosPerSecond() float64   { return t.perSecond(t.IOs) }
 
 func (t *Traffic) perSecond(n int64) float64 {
 	if t.Runtime <= 0 {
@@ -94,8 +93,8 @@ func (r *Report) document() document {
 	results := r.reported()
 	var reads, writes float64
 	for i := range results {
-		reads += results[i].Read.BytesPerSecond()
-		writes += results[i].Write.BytesPerSecond()
+		reads += results[i].Read.bytesPerSecond()
+		writes += results[i].Write.bytesPerSecond()
 	}
 	for i := range results {
 		d.Jobs = append(d.Jobs, r.jobDocument(&results[i], reads, writes))
@@ -141,8 +140,8 @@ func (r *Report) jobDocument(s *Result, reads, writes float64) jobDocument {
 func (r *Report) trafficDocument(t *Traffic, group float64) trafficDocument {
 	d := trafficDocument{
 		Bytes: t.Bytes, KiB: t.Bytes / 1024,
-		BytesPerSecond: int64(t.BytesPerSecond()), KiBPerSecond: int64(t.BytesPerSecond()) / 1024,
-		IOPS: t.IOsPerSecond(), Runtime: t.Runtime.Milliseconds(),
+		BytesPerSecond: int64(t.bytesPerSecond()), KiBPerSecond: int64(t.bytesPerSecond()) / 1024,
+		IOPS: t.iosPerSecond(), Runtime: t.Runtime.Milliseconds(),
 		IOs: t.IOs, Short: t.Short,
 		Clat: r.latencyDocument(&t.Latency), Lat: r.latencyDocument(&t.Latency),
 

@@ -65,8 +65,8 @@ func writeTraffic(b *strings.Builder, name string, t *Traffic) {
 	if t.IOs == 0 {
 		return
 	}
-	bw := t.BytesPerSecond()
-	fmt.Fprintf(b, "  %s: IOPS=%s, BW=%sB/s (%sB/s)(%sB/%dmsec)\n", name, short(t.IOsPerSecond(), 1000),
+	bw := t.bytesPerSecond()
+	fmt.Fprintf(b, "  %s: IOPS=%s, BW=%sB/s (%sB/s)(%sB/%dmsec)\n", name, short(t.iosPerSecond(), 1000),
 		short(bw, 1024), short(bw, 1000), short(float64(t.Bytes), 1024), t.Runtime.Milliseconds())
 	writeLatency(b, "clat", &t.Latency)
 	writePercentiles(b, "clat", &t.Latency)
@@ -147,7 +147,7 @@ func writeGroup(b *strings.Builder, name string, all []*Traffic) {
 	shortest, longest := all[0].Runtime, all[0].Runtime
 	var bytes int64
 	for _, t := range all {
-		least, most = min(least, t.BytesPerSecond()), max(most, t.BytesPerSecond())
+		least, most = min(least, t.bytesPerSecond()), max(most, t.bytesPerSecond())
 		shortest, longest = min(shortest, t.Runtime), max(longest, t.Runtime)
 		bytes += t.Bytes
 	}
