@@ -93,8 +93,11 @@ func TestRefusedByKernel(t *testing.T) {
 func TestUnprivileged(t *testing.T) {
 	const role = "LAZYFS_TEST_UNPRIVILEGED"
 	if os.Getenv(role) != "" {
-		if r := uffd.Probe(); os.Geteuid() == 0 || !r.UserModeOnly {
-			t.Fatalf("user %d, %v, want an ordinary user and user mode only", os.Geteuid(), r)
+		u, err := uffd.Open(0, 0)
+		must(t, "open userfaultfd", err)
+		defer u.Close()
+		if os.Geteuid() == 0 || !u.UserModeOnly() {
+			t.Fatalf("user %d, user mode only is %v, want an ordinary user and user mode only", os.Geteuid(), u.UserModeOnly())
 		}
 		useView(t, true)
 		return

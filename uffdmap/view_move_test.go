@@ -26,7 +26,10 @@ func TestHugePages(t *testing.T) {
 		t.Run("mask="+mask, func(t *testing.T) {
 			t.Setenv(uffd.MaskEnv, mask)
 			v := openView(t, path, Options{})
-			if moves := uffd.Probe().Features&uffd.FeatureMove != 0; v.movable() != moves {
+			u, err := uffd.Open(0, uffd.FeatureMove)
+			must(t, "open userfaultfd", err)
+			defer u.Close()
+			if moves := u.Features()&uffd.FeatureMove != 0; v.movable() != moves {
 				t.Errorf("huge pages are moved: %v, the kernel moves: %v", v.movable(), moves)
 			}
 			var all sync.WaitGroup
