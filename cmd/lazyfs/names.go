@@ -18,11 +18,11 @@ const suffix = ".lazy"
 
 // storeName is the name of the store that holds the plain file name.
 func storeName(name string) (string, error) {
-	store, ok := lazyfs.StoreName(name)
+	backing, ok := lazyfs.StoreName(name)
 	if !ok {
 		return "", fmt.Errorf("%s: name is too long to pack, and ends in %s already", name, suffix)
 	}
-	return store, nil
+	return backing, nil
 }
 
 // plainName is the name under which a mount shows the file at path, and whether

@@ -32,7 +32,7 @@ func (p *packer) packFolder(ctx context.Context, src, dst string) error {
 	return m.run(ctx, t)
 }
 
-// packFile packs the file from into the new file to, which need not be durable.
+// packFile packs the file from into the new file e.to, which need not be durable.
 // Pack makes each store durable, which for many small files takes most of the
 // time: those are packed in memory.
 func (p *packer) packFile(ctx context.Context, from string, e treeEntry, jobs int, report func(plain, stored int64)) error {
