@@ -20,7 +20,7 @@ type probes struct {
 	new, old map[inode]probed
 }
 
-// probesMax bounds each of the two generations; an entry is about 100 bytes.
+// probesMax bounds each of new and old; an entry is about 100 bytes.
 const probesMax = 32 << 10
 
 // A probed is what was found, and the state of the file it was found in.
