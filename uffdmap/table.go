@@ -63,11 +63,11 @@ func tableLen(frames int64) int64 { return tableHeadLen + 4*bitmapRoom(frames) }
 func newTableMemory(frames int64) (fd int, err error) {
 	fd, err = unix.MemfdCreate("lazyfs-table", unix.MFD_CLOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("make the page table's memory: %w", err)
+		return -1, fmt.Errorf("make the table of frames: %w", err)
 	}
 	if err := unix.Ftruncate(fd, tableLen(frames)); err != nil {
 		unix.Close(fd)
-		return -1, fmt.Errorf("make the page table's memory: %w", err)
+		return -1, fmt.Errorf("make the table of frames: %w", err)
 	}
 	return fd, nil
 }
@@ -80,7 +80,7 @@ func mapTable(fd int, frames int64, writable bool) (*table, error) {
 	}
 	mem, err := unix.Mmap(fd, 0, int(tableLen(frames)), prot, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map the page table: %w", err)
+		return nil, fmt.Errorf("map the table of frames: %w", err)
 	}
 	t := &table{fd: fd, mem: mem, head: (*tableHead)(unsafe.Pointer(&mem[0]))}
 	rest := mem[tableHeadLen:]
