@@ -39,11 +39,7 @@ func newHoleReader(r io.Reader, frame int64) *holeReader {
 // lies. With io.EOF comes the last one, whose end is the size.
 func (h *holeReader) next(b []byte) (off int64, n int, err error) {
 	if h.f == nil {
-		for n < len(b) && err == nil { // Not io.ReadFull: a reader may itself end with its error.
-			var got int
-			got, err = h.r.Read(b[n:])
-			n += got
-		}
+		n, err = readWhole(h.r, b)
 		off, h.pos = h.pos, h.pos+int64(n)
 		return off, n, err
 	}
@@ -56,6 +52,25 @@ func (h *holeReader) next(b []byte) (off int64, n int, err error) {
 		err = h.ended()
 	}
 	return off, got, err
+}
+
+// maxEmptyReads is how many reads one after the other may bring nothing, as in bufio.
+const maxEmptyReads = 100
+
+// readWhole reads until b is full, or r ends or fails. It is not io.ReadFull, since r may
+// itself end with the error of that.
+func readWhole(r io.Reader, b []byte) (n int, err error) {
+	for empty := 0; n < len(b) && err == nil; empty++ {
+		if empty == maxEmptyReads {
+			return n, io.ErrNoProgress
+		}
+		got := 0
+		if got, err = r.Read(b[n:]); got > 0 {
+			empty = -1
+		}
+		n += got
+	}
+	return n, err
 }
 
 // ended is io.EOF, unless the file shrank to less than was taken for its size: behind

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -124,6 +125,39 @@ func TestPackHugeFile(t *testing.T) {
 		end := make([]byte, 3)
 		if _, err := s.ReadAt(end, size-3); err != nil || string(end) != "end" {
 			t.Errorf("the store of %#x bytes ends with %q, %v", s.Size(), end, err)
+		}
+	}
+}
+
+// A stallingReader brings nothing, without an error, as often as stalls says before each
+// byte.
+type stallingReader struct {
+	r             io.Reader
+	stalls, still int
+}
+
+func (r *stallingReader) Read(b []byte) (int, error) {
+	if r.still--; r.still >= 0 {
+		return 0, nil
+	}
+	r.still = r.stalls
+	return r.r.Read(b[:1])
+}
+
+// A reader may bring nothing now and then, but not for ever.
+func TestPackStallingReader(t *testing.T) {
+	plain := text(3000, "words ")
+	for stalls, limit := range map[int]error{1: nil, maxEmptyReads - 1: nil, maxEmptyReads: io.ErrNoProgress, math.MaxInt: io.ErrNoProgress} {
+		dst := tempFile(t)
+		r := &stallingReader{bytes.NewReader(plain), stalls, stalls}
+		_, err := Pack(context.Background(), dst, r, PackOptions{})
+		switch {
+		case !errors.Is(err, limit):
+			t.Errorf("pack of a reader that brings nothing %d times: %v, want %v", stalls, err, limit)
+		case limit == nil:
+			verifyStore(t, dst.Name(), plain)
+		default:
+			noStore(t, dst.Name())
 		}
 	}
 }
