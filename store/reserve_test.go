@@ -195,8 +195,8 @@ func TestWrittenAhead(t *testing.T) {
 	must(t, err)
 	defer s.Close()
 	same(t, s, want)
-	if st.Size > s.sb.end {
-		t.Errorf("closed file has %d bytes, want its end, %d", st.Size, s.sb.end)
+	if st.Size > s.closedEnd() {
+		t.Errorf("closed file has %d bytes, want its end, %d", st.Size, s.closedEnd())
 	}
 }
 
