@@ -45,9 +45,13 @@ func (s *Store) writeIndex(size int64) (*superblock, bool, error) {
 	sb.depth, sb.root = uint8(s.idx.depth()), s.idx.at
 	sb.frames, sb.stored, sb.end = s.frames, s.stored, end
 	sb.inline, sb.inlineKind, sb.inlinePlain = s.inline.data, s.inline.kind, s.inline.plain
+	sb.logSeed = newSeed()
+	if s.sb.inline != nil && sb.inline != nil && s.logReserved {
+		return &sb, true, nil // No log was there, and none will be: its place stays.
+	}
 	// What is cut on a full disk can be committed: the log's next block is there.
 	off, err := s.takeWritten(logBlockLen)
-	sb.logOff, sb.logSeed = off, newSeed()
+	sb.logOff = off
 	return &sb, err == nil, nil
 }
 
@@ -128,7 +132,9 @@ func (s *Store) writeSuperblock(sb *superblock, logReserved bool) error {
 	if n, err := s.writeSlot(sb, slot); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.freeNow(extent{sb.logOff, logBlockLen})
+		if sb.logOff != s.logNext {
+			s.freeNow(extent{sb.logOff, logBlockLen})
+		}
 		if !undone(n, err) {
 			s.mayBe(sb.gen)
 		}
@@ -137,7 +143,9 @@ func (s *Store) writeSuperblock(sb *superblock, logReserved bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.doomed() {
-		s.leave(sb.gen, e)
+		if e.off != sb.logOff {
+			s.leave(sb.gen, e)
+		}
 	}
 	s.nodeLimbo, s.logBlocks, s.logRun = nil, nil, extent{}
 	s.changing.clear()

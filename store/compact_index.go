@@ -63,6 +63,7 @@ func (c *compactor) writeNodes(goal int64) (left int, err error) {
 	}, s.dropNode)
 	c.aimed = 0
 	c.aim(logBlockLen, goal > 0)
+	s.logReserved = s.logReserved && s.inline.data == nil // Else the place of the log would stay.
 	c.window = extent{}
 	return left, err
 }

@@ -93,3 +93,39 @@ func TestLentToNobody(t *testing.T) {
 		t.Errorf("generation %d is pinned: %t, %v", gen, pinned, err)
 	}
 }
+
+// A store that lies in its superblock takes no more of the disk however often it is
+// committed, beside a reader, too; and where its file is longer a compaction cuts it.
+func TestSmallStoreStaysSmall(t *testing.T) {
+	for _, before := range []int{0, 1 << 20} { // It was larger before.
+		path := filepath.Join(t.TempDir(), "s.lazy")
+		s, err := Create(path, CreateOptions{})
+		must(t, err)
+		defer s.Discard()
+		mustWrite(t, s, noise(max(1000, before), 1), 0)
+		must(t, s.Sync())
+		reader, err := Open(path, Options{})
+		must(t, err)
+		must(t, s.Truncate(1000))
+		must(t, s.Sync())
+		begin, err := s.d.Size()
+		must(t, err)
+		for i := range byte(50) {
+			mustWrite(t, s, noise(1000, i), 0)
+			must(t, s.Commit())
+			mustWrite(t, s, noise(1000, i+100), 0)
+			must(t, s.Sync())
+			must(t, s.spaceFault())
+		}
+		if size, err := s.d.Size(); err != nil || size > begin+4*logBlockLen {
+			t.Errorf("after 100 commits the file has %d bytes, %v, at first %d", size, err, begin)
+		}
+		must(t, reader.Close())
+		must(t, s.Compact(context.Background(), CompactOptions{}))
+		if size, err := s.d.Size(); err != nil || size > dataStart+minSlack {
+			t.Errorf("after a compaction the file has %d bytes, %v, want at most %d", size, err, dataStart+minSlack)
+		}
+		must(t, s.Close())
+		verifyStore(t, path, noise(1000, 149))
+	}
+}
