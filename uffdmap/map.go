@@ -40,6 +40,9 @@ import (
 //     lost, unsynced writes included. If both are killed within the few
 //     milliseconds that takes, touches of absent pages may wait until the
 //     program is killed. They never see zeros.
+//   - When no pager can be started any more all calls that need one tell why. A
+//     touch of an absent page is a fault then, and all of a mapping that tracks
+//     writes counts as written.
 type Mapping struct {
 	spec
 	folder   string               // of the store
@@ -50,6 +53,8 @@ type Mapping struct {
 	table    *table
 	fds      []int // in the order of a spec's descriptors; held until Close
 	client   *client
+
+	unnoted atomic.Bool // nobody notes any more what is written
 
 	mu     sync.RWMutex // held for reading by every method but Close
 	closed bool
@@ -207,6 +212,9 @@ func (m *Mapping) Stats() Stats {
 	}
 	for range m.table.union(m.table.dirty, m.table.syncing, 0) {
 		s.Dirty += m.FrameSize
+	}
+	if m.unnoted.Load() {
+		s.Dirty = m.spec.Size
 	}
 	var st unix.Stat_t
 	if unix.Fstat(m.memory, &st) == nil {

@@ -32,6 +32,7 @@ type client struct {
 	lastID  int32
 	calls   map[uint64]*call
 	maps    map[int32]*Mapping
+	lost    map[int32]error // why mappings are not served any more
 }
 
 // A call is a request without an answer yet.
@@ -93,6 +94,7 @@ func newClient(folders bool) (*client, error) {
 		ended:   make(chan struct{}),
 		calls:   map[uint64]*call{},
 		maps:    map[int32]*Mapping{},
+		lost:    map[int32]error{},
 	}
 	if err := c.start(); err != nil {
 		return nil, err
@@ -160,7 +162,7 @@ func (c *client) hear(m message) {
 		c.starts = maxStarts
 		if call := c.calls[m.Seq]; call != nil {
 			delete(c.calls, m.Seq)
-			call.done <- m.Err.asError()
+			call.done <- c.outcome(call.m, m.Err)
 		}
 	case verbHello:
 		c.starts = maxStarts
@@ -174,12 +176,25 @@ func (c *client) hear(m message) {
 	}
 }
 
+// outcome is what the pager's answer to m comes to. The caller holds mu.
+func (c *client) outcome(m message, e *wireError) error {
+	if e != nil && m.Again && c.maps[m.ID] != nil {
+		c.lost[m.ID] = e
+		c.maps[m.ID].abandon()
+		delete(c.maps, m.ID)
+	}
+	if err := c.lost[m.ID]; err != nil {
+		return err // The pager only says that it does not know the mapping.
+	}
+	return e.asError()
+}
+
 // call asks the pager and waits for the answer.
 func (c *client) call(m message) error {
 	c.mu.Lock()
-	if c.failed != nil {
+	if err := firstError(c.failed, c.lost[m.ID]); err != nil {
 		c.mu.Unlock()
-		return c.failed
+		return err
 	}
 	call := c.register(m)
 	var err error
@@ -224,6 +239,7 @@ func (c *client) remove(m *Mapping) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.maps, m.ID)
+	delete(c.lost, m.ID)
 	maps.DeleteFunc(c.calls, func(_ uint64, call *call) bool {
 		return call.m.Verb == verbAttach && call.m.ID == m.ID
 	})

@@ -63,6 +63,9 @@ func (m *Mapping) nextResident(off int64) (Range, bool) {
 // bitmaps on. The caller holds mu.
 func (m *Mapping) nextRun(set func(t *table, word int64) iter.Seq[int64]) func(off int64) (Range, bool) {
 	return func(off int64) (Range, bool) {
+		if m.unnoted.Load() { // What is not known to be clean is dirty.
+			return Range{off, m.spec.Size - off}, true
+		}
 		from := off / m.FrameSize
 		first, end := int64(0), int64(0)
 		for n := range set(m.table, from/64) {

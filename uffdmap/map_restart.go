@@ -95,7 +95,8 @@ func (c *client) attachAll() {
 	c.repeat()
 }
 
-// fail gives err to everybody who waits and who will ask. The caller holds mu.
+// fail gives err to everybody who waits and who will ask, and a fault to who touches what
+// nobody will bring. The caller holds mu.
 func (c *client) fail(err error) {
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%v", err)
@@ -104,5 +105,8 @@ func (c *client) fail(err error) {
 	for seq, call := range c.calls {
 		delete(c.calls, seq)
 		call.done <- err
+	}
+	for _, m := range c.maps {
+		m.abandon()
 	}
 }
