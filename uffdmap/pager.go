@@ -146,13 +146,13 @@ func (p *pager) reply(m message, err error) {
 // attach begins to serve a mapping. The program asks again when a pager dies in
 // the middle, so it may be served already.
 func (p *pager) attach(m message) error {
+	if p.find(m.ID) != nil {
+		closeAll(m.fds)
+		return nil
+	}
 	if m.Spec == nil || len(m.fds) != m.Spec.fdCount() {
 		closeAll(m.fds) // The kernel left out those for which this process has no room.
 		return fmt.Errorf("attach came with %d descriptors: %w", len(m.fds), unix.EMFILE)
-	}
-	if p.find(m.Spec.ID) != nil {
-		closeAll(m.fds)
-		return nil
 	}
 	s, err := openServed(holding{*m.Spec, m.fds}, m.Again)
 	if err != nil {

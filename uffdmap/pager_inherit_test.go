@@ -67,3 +67,11 @@ func TestInheritBesideSlow(t *testing.T) {
 	c.Wait()
 	eventually(t, "the pager's end", func() bool { return ended(pager) })
 }
+
+// A pager serves what it serves, also when it is asked for that again and has no room for
+// the descriptors that come along.
+func TestAttachAgain(t *testing.T) {
+	p := newPager(nil, -1)
+	p.served[7] = &served{spec: spec{ID: 7}}
+	must(t, "attach", p.attach(message{ID: 7, Spec: &spec{ID: 7}}))
+}
