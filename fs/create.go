@@ -97,14 +97,24 @@ func (m *mount) drop(c creation) {
 	unix.Close(c.fd)
 }
 
+// bindNew fills out with c, which was made in dir, and counts a lookup of its node.
+func (m *mount) bindNew(dir place, c *creation, out *fuse.EntryOut) (*node, error) {
+	n, err := m.nodes.bind(dir, &c.entry)
+	if err != nil {
+		return nil, err
+	}
+	n.setFresh()
+	m.fillEntry(n, &c.entry, out)
+	return n, nil
+}
+
 // created answers the kernel with a handle of c.
 func (m *mount) created(dir place, c creation, flags uint32, out *fuse.CreateOut) fuse.Status {
-	n, err := m.nodes.bind(dir, &c.entry)
+	n, err := m.bindNew(dir, &c, &out.EntryOut)
 	if err != nil {
 		m.drop(c)
 		return status(err)
 	}
-	n.setFresh()
 	h := &handle{node: n, file: c.file, fd: c.fd, writes: flags&unix.O_ACCMODE != unix.O_RDONLY}
 	if c.file == nil {
 		if h.file, err = m.pin(n); err != nil {
@@ -113,7 +123,6 @@ func (m *mount) created(dir place, c creation, flags uint32, out *fuse.CreateOut
 			return status(err)
 		}
 	}
-	m.fillEntry(n, &c.entry, &out.EntryOut)
 	m.showContent(n, h.file)
 	out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	out.Fh = m.handles.add(h)

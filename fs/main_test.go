@@ -40,8 +40,8 @@ type mountSpec struct {
 	Ceiling     bool   // serve what Source holds uncompressed
 
 	// GetXAttrAt is what getxattrat(2) fails with in the daemon, on an older kernel
-	// (ENOSYS) or in a sandbox (EPERM) say. Zero: nothing.
-	GetXAttrAt unix.Errno
+	// (ENOSYS) or in a sandbox (EPERM) say, and Fsync what fsync(2) does. Zero: nothing.
+	GetXAttrAt, Fsync unix.Errno
 }
 
 func TestMain(m *testing.M) {
@@ -85,8 +85,11 @@ func serve(spec string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if s.GetXAttrAt != 0 {
-		if err := refuse(unix.SYS_GETXATTRAT, s.GetXAttrAt); err != nil {
+	for nr, errno := range map[uint32]unix.Errno{unix.SYS_GETXATTRAT: s.GetXAttrAt, unix.SYS_FSYNC: s.Fsync} {
+		if errno == 0 {
+			continue
+		}
+		if err := refuse(nr, errno); err != nil {
 			log.Fatal(err)
 		}
 	}

@@ -36,7 +36,8 @@ func (m *mount) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 		return status(err)
 	}
 	defer m.drop(c)
-	return status(m.lookedUp(dir, &c.entry, out))
+	_, err = m.bindNew(dir, &c, out)
+	return status(err)
 }
 
 // make makes what is no regular file: call makes it, as name in folder id.
