@@ -97,7 +97,7 @@ func (h *faultHarness) run() bool {
 			return h.hit
 		}
 		h.holds(h.s, h.want)
-		if err := h.s.spaceFault(); err != nil {
+		if err := firstError(h.s.spaceFault(), h.s.owedFault()); err != nil {
 			h.failf("%v", err)
 		}
 	}

@@ -61,7 +61,7 @@ func fullFault(t *testing.T, frame int64, steps []step) string {
 			err = nil
 		}
 		if err == nil {
-			err = firstError(s.spaceFault(), s.blocksFault())
+			err = firstError(s.spaceFault(), s.blocksFault(), s.owedFault())
 		}
 		if err != nil {
 			return fmt.Sprintf("step %d, %v, after %d writes without room: %v", i, st, full, err)
