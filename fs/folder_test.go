@@ -51,3 +51,46 @@ func TestFoldersTurnedRound(t *testing.T) {
 	in.Close()
 	d.umount()
 }
+
+// Where the folder of a file can't be opened, for want of descriptors say, nobody says that
+// the file is gone.
+func TestNoDescriptorsForFolder(t *testing.T) {
+	back := t.TempDir()
+	const others = 50
+	for i := range others {
+		if err := os.MkdirAll(filepath.Join(back, "others", fmt.Sprint(i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(back, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pack(t, filepath.Join(back, "folder", "closed.lazy"), []byte("content"))
+	d := start(t, mountSpec{Source: back, Writable: true, Descriptors: 64})
+	closed, err := unix.Open(d.path("folder", "closed"), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(closed)
+	for i := range others { // More than the mount keeps open.
+		names(t, d.path("others", fmt.Sprint(i)))
+	}
+	var before unix.Rlimit
+	pid := d.cmd.Process.Pid
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Max: 64}, &before); err != nil {
+		t.Fatal(err)
+	}
+	stat := func() error {
+		var st unix.Statx_t
+		return unix.Statx(closed, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
+	}
+	if err := stat(); err != unix.EMFILE {
+		t.Errorf("stat: %v, want %v", err, unix.EMFILE)
+	}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := stat(); err != nil {
+		t.Errorf("with descriptors again: %v", err)
+	}
+}

@@ -164,7 +164,7 @@ func (t *nodes) addLink(n, dir *node, e *entry) {
 	if len(n.links) >= 4 && uint64(len(n.links)) > 2*uint64(e.st.Nlink) {
 		for _, l := range slices.Clone(n.links) {
 			var st unix.Stat_t
-			if !t.found(n, l, &st) {
+			if isGone(t.found(n, l, &st)) {
 				t.dropLink(n, l)
 			}
 		}
@@ -182,27 +182,36 @@ func (t *nodes) dropLink(n *node, l link) {
 	}
 }
 
-// found tells whether n still is at l, and fills st.
-func (t *nodes) found(n *node, l link, st *unix.Stat_t) bool {
-	dir, ok := t.find(n, l, st)
-	if ok {
+// found fills st if n still is at l. An error for which isGone holds says that it is not.
+func (t *nodes) found(n *node, l link, st *unix.Stat_t) error {
+	dir, err := t.find(n, l, st)
+	if err == nil {
 		dir.done()
 	}
-	return ok
+	return err
 }
 
 // find is found with the folder, which stays open until done is called.
-func (t *nodes) find(n *node, l link, st *unix.Stat_t) (place, bool) {
+func (t *nodes) find(n *node, l link, st *unix.Stat_t) (place, error) {
 	dir, err := t.folders.use(l.dir)
 	if err != nil {
-		return place{}, false
+		return place{}, err
 	}
 	err = unix.Fstatat(dir.fd, l.name, st, unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil || inodeOf(st) != n.inode {
-		dir.done()
-		return place{}, false
+	if err == nil && inodeOf(st) != n.inode {
+		err = unix.ESTALE
 	}
-	return dir, true
+	if err != nil {
+		dir.done()
+		return place{}, err
+	}
+	return dir, nil
+}
+
+// isGone tells whether err says that something is not where it was, and not just that
+// nobody could look.
+func isGone(err error) bool {
+	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ESTALE
 }
 
 // forget takes back lookups of node id.

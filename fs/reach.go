@@ -10,8 +10,8 @@ func (t *nodes) stat(n *node, st *unix.Stat_t) error {
 		return unix.Fstat(n.nameless, st)
 	}
 	for _, l := range n.links {
-		if t.found(n, l, st) {
-			return nil
+		if err := t.found(n, l, st); !isGone(err) {
+			return err
 		}
 	}
 	return unix.ESTALE
@@ -27,10 +27,15 @@ func (t *nodes) atName(n *node, do func(dirfd int, name string) error) (bool, er
 	}
 	var st unix.Stat_t
 	for _, l := range n.links {
-		if dir, ok := t.find(n, l, &st); ok {
-			defer dir.done()
-			return true, do(dir.fd, l.name)
+		dir, err := t.find(n, l, &st)
+		if isGone(err) {
+			continue
 		}
+		if err != nil {
+			return true, err
+		}
+		defer dir.done()
+		return true, do(dir.fd, l.name)
 	}
 	return false, nil
 }
@@ -46,13 +51,8 @@ func (t *nodes) openPath(n *node, read bool) (fd int, name string, readable bool
 		return fd, "", false, err
 	}
 	for _, l := range n.links {
-		fd, readable, err := t.openAt(n, l, read)
-		switch err {
-		case nil:
-			return fd, l.name, readable, nil
-		case unix.ENOENT, unix.ENOTDIR, unix.ESTALE:
-		default:
-			return -1, "", false, err
+		if fd, readable, err := t.openAt(n, l, read); !isGone(err) {
+			return fd, l.name, readable, err
 		}
 	}
 	return -1, "", false, unix.ESTALE
