@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func TestFoldersTurnedRound(t *testing.T) {
 }
 
 // Where the folder of a file can't be opened, for want of descriptors say, nobody says that
-// the file is gone.
+// the file is gone, nor that its name is durable.
 func TestNoDescriptorsForFolder(t *testing.T) {
 	back := t.TempDir()
 	const others = 50
@@ -67,6 +68,11 @@ func TestNoDescriptorsForFolder(t *testing.T) {
 	}
 	pack(t, filepath.Join(back, "folder", "closed.lazy"), []byte("content"))
 	d := start(t, mountSpec{Source: back, Writable: true, Descriptors: 64})
+	f, err := os.Create(d.path("folder", "open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
 	closed, err := unix.Open(d.path("folder", "closed"), unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -87,10 +93,15 @@ func TestNoDescriptorsForFolder(t *testing.T) {
 	if err := stat(); err != unix.EMFILE {
 		t.Errorf("stat: %v, want %v", err, unix.EMFILE)
 	}
+	for range 2 {
+		if err := f.Sync(); !errors.Is(err, unix.EMFILE) {
+			t.Errorf("fsync of a new file: %v, want %v", err, unix.EMFILE)
+		}
+	}
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := stat(); err != nil {
+	if err := errors.Join(stat(), f.Sync()); err != nil {
 		t.Errorf("with descriptors again: %v", err)
 	}
 }

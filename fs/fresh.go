@@ -13,29 +13,32 @@ func (t *nodes) syncNames(n *node) error {
 	if !fresh {
 		return nil
 	}
-	var errs []error
-	for _, dir := range t.foldersOf(n) {
-		errs = append(errs, dir.sync())
+	all, err := t.foldersOf(n)
+	for _, dir := range all {
+		err = errors.Join(err, dir.sync())
 		dir.done()
 	}
-	err := errors.Join(errs...)
 	if err != nil {
 		n.setFresh()
 	}
 	return err
 }
 
-// foldersOf opens the folders in which n has names.
-func (t *nodes) foldersOf(n *node) []place {
+// foldersOf opens the folders in which n has names. Its error is of those that could not
+// be opened.
+func (t *nodes) foldersOf(n *node) (all []place, err error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	var all []place
 	for _, l := range n.links {
-		if dir, err := t.folders.use(l.dir); err == nil {
+		dir, e := t.folders.use(l.dir)
+		switch {
+		case e == nil:
 			all = append(all, dir)
+		case !isGone(e):
+			err = e
 		}
 	}
-	return all
+	return all, err
 }
 
 func (n *node) setFresh() {
