@@ -2,6 +2,7 @@ package fs
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,7 +53,11 @@ func (m *mount) syncBacking() error {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Syncfs(fd)
+	if err := unix.Syncfs(fd); err != nil {
+		path, _ := os.Readlink(procPath(fd))
+		return &os.PathError{Op: "syncfs", Path: path, Err: err}
+	}
+	return nil
 }
 
 // fail remembers that a file could not be closed durably while nobody used it.

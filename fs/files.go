@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -206,6 +207,7 @@ func (f *file) closeStore() error {
 	f.freeSmall()
 	if err != nil {
 		f.m.logStore(f, err)
+		err = fmt.Errorf("%s: %w", f.backingPath(), err)
 	}
 	if f.writable {
 		f.unsettle()

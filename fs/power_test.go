@@ -196,6 +196,11 @@ func lateFailure(t *testing.T, after time.Duration) bool {
 	if err := <-d.done; err == nil {
 		t.Error("the mount ends as if all were durable")
 	}
+	for line := range strings.Lines(d.log.String()) {
+		if !strings.Contains(line, disk.dir) {
+			t.Errorf("the daemon says %q, and not of what", line)
+		}
+	}
 	return true
 }
 
