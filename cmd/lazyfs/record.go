@@ -124,7 +124,8 @@ func (r *record) remove() {
 	}
 }
 
-// openRecord opens the record of a mount, or returns nil when there is none.
+// openRecord opens the record of a mount, or returns nil when there is none, or nothing
+// in it yet.
 func openRecord(m mountPoint) (*record, error) {
 	for _, folder := range recordFolders(m.uid) {
 		// Nothing but a regular file is waited for.
@@ -136,7 +137,11 @@ func openRecord(m mountPoint) (*record, error) {
 			return nil, err
 		}
 		r := &record{file: f}
-		return r, r.read()
+		if err = r.read(); errors.Is(err, io.EOF) {
+			f.Close()
+			continue
+		}
+		return r, err
 	}
 	return nil, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,6 +89,24 @@ func TestRecordReadWhileItEnds(t *testing.T) {
 		}
 	}
 	<-ended
+}
+
+// A record in which nothing is written yet is none: its mount is not ready.
+func TestRecordEmpty(t *testing.T) {
+	uid := 1<<30 + os.Getpid() // nobody's
+	folder := fmt.Sprintf("/tmp/lazyfs-%d", uid)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	f, err := createRecord(folder, "0:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if r, err := openRecord(mountPoint{device: "0:1", uid: uid}); r != nil || err != nil {
+		t.Errorf("empty record: %v, %v, want none", r, err)
+	}
 }
 
 // A record whose device number a newer mount has taken leaves that one's alone.
