@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -171,6 +172,39 @@ func TestMountTwice(t *testing.T) {
 	must(t, dir, "umount", "mnt")
 	mountStore(t, dir, "stores", "mnt")
 	must(t, dir, "umount", "mnt")
+}
+
+// Of two mounts of one source in one place at the same time one is refused, and the
+// other is found by umount.
+func TestMountTwiceAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	if err := os.Mkdir(dir+"/mnt", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for unix.Unmount(dir+"/mnt", unix.MNT_DETACH) == nil {
+		}
+	})
+	for range 10 {
+		var results [2]result
+		var both sync.WaitGroup
+		for i := range results {
+			both.Go(func() { results[i] = lazyfs(t, dir, "mount", "--rw", "stores", "mnt") })
+		}
+		both.Wait()
+		if results[0].code == 0 {
+			slices.Reverse(results[:])
+		}
+		failed(t, results[0], 3, "lazyfs mount: "+dir+"/mnt: "+dir+"/stores is mounted there already\n")
+		if results[1].code != 0 {
+			t.Errorf("the other mount ends with %d: %s", results[1].code, results[1].err)
+		}
+		must(t, dir, "umount", "mnt")
+		if mounted(t, dir+"/mnt") {
+			t.Fatal("still mounted after umount")
+		}
+	}
 }
 
 // A mount in use is not unmounted; the error names it and its user.

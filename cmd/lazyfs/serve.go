@@ -30,18 +30,21 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	awaitLeaving(ctx, source)
+	place := lockPlace(ctx, dir)
+	defer place.Close()
 	// Afterwards it would be a question to the mount itself.
 	real, err := mountPlace(source, dir)
 	if err != nil {
 		return err
 	}
-	awaitLeaving(ctx, source)
 	server, err := fs.Mount(source, real, m.fsOptions(logger))
 	if err != nil {
 		return err
 	}
 	runtime.GOMAXPROCS(fs.Procs())
 	r, err := m.recordMount(source, real)
+	place.Close()
 	if err == nil {
 		err = m.ready(logFile)
 	}
