@@ -99,7 +99,7 @@ func (b *bencher) measure(ctx context.Context, target benchTarget, path string) 
 	results, runErr := load.Run(ctx, watched, b.options, func(l load.Progress) {
 		b.show(p, l)
 		if touches != nil {
-			touches.look()
+			touches.look(touches.seen)
 		}
 	})
 	p.end()

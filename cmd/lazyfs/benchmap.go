@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"iter"
 	"path/filepath"
 	"sync/atomic"
 
@@ -23,14 +24,13 @@ func watchTouches(t benchTarget) *touchedPages {
 	return &touchedPages{t.(mapping), make(pageBits, words), make(pageBits, words), make(pageBits, words)}
 }
 
-// look notes what is in memory now, and returns it.
-func (t *touchedPages) look() pageBits {
-	resident := make(pageBits, len(t.seen))
+// look adds what is in memory now to each of sets.
+func (t *touchedPages) look(sets ...pageBits) {
 	for r := range t.Resident() {
-		resident.add(r.Off, r.Len)
-		t.seen.add(r.Off, r.Len)
+		for _, set := range sets {
+			set.add(r.Off, r.Len)
+		}
 	}
-	return resident
 }
 
 func (t *touchedPages) ReadAt(p []byte, off int64) (int, error) {
@@ -101,13 +101,34 @@ func (t *touchedPages) kind(page int64, resident pageBits) int {
 	return pageAbsent
 }
 
+// kinds yields runs of pages of one kind, in their order. Where nothing happened it does
+// not look at each page.
+func (t *touchedPages) kinds(resident pageBits) iter.Seq2[int, int64] {
+	pages := t.pages()
+	return func(yield func(kind int, n int64) bool) {
+		for page := int64(0); page < pages; {
+			kind, n := pageAbsent, min(64, pages-page)
+			if w := page / 64; page%64 != 0 || t.read[w].Load()|t.written[w].Load()|t.seen[w].Load() != 0 {
+				kind, n = t.kind(page, resident), 1
+			}
+			if !yield(kind, n) {
+				return
+			}
+			page += n
+		}
+	}
+}
+
+func (t *touchedPages) pages() int64 { return (t.size() + store.PageSize - 1) / store.PageSize }
+
 // draw draws a picture of the pages of the store at path after a run with o.
 func (t *touchedPages) draw(png *newFile, path string, o *load.Options) error {
-	resident := t.look()
-	pages := (t.size() + store.PageSize - 1) / store.PageSize
+	resident := make(pageBits, len(t.seen))
+	t.look(resident, t.seen)
+	pages := t.pages()
 	counts := make([]int64, len(pageKinds))
-	for page := range pages {
-		counts[t.kind(page, resident)]++
+	for kind, n := range t.kinds(resident) {
+		counts[kind] += n
 	}
 	s := t.Stats()
 	p := picture.Picture{
@@ -121,8 +142,8 @@ func (t *touchedPages) draw(png *newFile, path string, o *load.Options) error {
 			Title: "Pages in the order of their offsets",
 			Count: pages,
 			Colors: func(yield func(int64, color.RGBA) bool) {
-				for page := range pages {
-					if !yield(1, pageKinds[t.kind(page, resident)].color) {
+				for kind, n := range t.kinds(resident) {
+					if !yield(n, pageKinds[kind].color) {
 						return
 					}
 				}
