@@ -29,7 +29,7 @@ const packChunk = 256 << 10
 
 // Pack writes a new store with the bytes of r into the empty file f, durably. f
 // stays the caller's, and is no store when Pack fails. When r is a regular file
-// its holes become holes, as far as they cover frames.
+// or the Reader of Pages its holes become holes, as far as they cover frames.
 func Pack(ctx context.Context, f *os.File, r io.Reader, o PackOptions) (Info, error) {
 	info, err := pack(ctx, f, r, o)
 	if err != nil {

@@ -174,6 +174,31 @@ func (p *Pages) ReadAt(b []byte, off int64) (int, error) {
 	return done, nil
 }
 
+// Reader returns what reads the plain bytes from the beginning on. Pack makes holes of
+// the holes in it.
+func (p *Pages) Reader() io.Reader {
+	return &pagesReader{io.NewSectionReader(p, 0, p.size), p}
+}
+
+type pagesReader struct {
+	io.Reader
+	pages *Pages
+}
+
+func (p *Pages) dataFrom(off, size int64) (span, error) {
+	i, _ := slices.BinarySearch(p.pages, off/PageSize)
+	if i == len(p.pages) {
+		return span{size, size}, nil
+	}
+	first, end := p.pages[i], p.pages[i]+1
+	for i++; i < len(p.pages) && p.pages[i] == end; i++ {
+		end++
+	}
+	return span{max(off, first*PageSize), min(end*PageSize, size)}, nil
+}
+
+func (p *Pages) ended(int64) error { return io.EOF }
+
 // readPart reads a piece of page n, from its byte in on.
 func (p *Pages) readPart(part []byte, n int64, in int) error {
 	page := part

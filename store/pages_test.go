@@ -270,6 +270,46 @@ func TestPagesLargeNumbers(t *testing.T) {
 	}
 }
 
+// A page without a file is a hole in the store that is packed from them, and costs
+// neither time nor room there.
+func TestPackPages(t *testing.T) {
+	folder := t.TempDir()
+	page := bytes.Repeat([]byte{7}, PageSize)
+	pages := []int64{0, 1, 3, 4, 1 << 20, 1<<30 - 1, 1 << 30, MaxSize/PageSize/2 - 1}
+	for _, n := range pages {
+		writePage(t, folder, fmt.Sprint(n), page)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "x.lazy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := Pack(t.Context(), f, openPages(t, folder, "%d").Reader(), PackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Pages 0, 1 and 3 lie in one frame, each other in one of its own.
+	if info.Size != MaxSize/2 || info.DataSize != 6*DefaultFrameSize || info.FileSize > 1<<20 {
+		t.Errorf("store has %#x plain bytes, %d of them data, in a file of %d", info.Size, info.DataSize, info.FileSize)
+	}
+	s, err := Open(f.Name(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	got := make([]byte, PageSize)
+	for n, want := range map[int64][]byte{2: make([]byte, PageSize), 5: make([]byte, PageSize), 1<<30 + 1: make([]byte, PageSize)} {
+		if _, err := s.ReadAt(got, n*PageSize); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("page %d without a file is not zero (%v)", n, err)
+		}
+	}
+	for _, n := range pages {
+		if _, err := s.ReadAt(got, n*PageSize); err != nil || !bytes.Equal(got, page) {
+			t.Errorf("page %d has other bytes (%v)", n, err)
+		}
+	}
+}
+
 // Two processes may hold one description of a folder: opening it through one
 // does not depend on how far the other has listed it.
 func TestPagesAtSharedFolder(t *testing.T) {

@@ -143,7 +143,7 @@ func (p *packer) packPages(ctx context.Context, folder, dst string) error {
 	defer pages.Close()
 	bar := newProgress(*p.quiet, folder)
 	defer bar.end()
-	return p.packNew(ctx, io.NewSectionReader(pages, 0, pages.Size()), pages.Size(), dst, nil, bar)
+	return p.packNew(ctx, pages.Reader(), pages.Size(), dst, nil, bar)
 }
 
 // packNew packs r, of size bytes or 0 when that is not known, into the new store
