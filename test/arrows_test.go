@@ -67,7 +67,7 @@ var neitherLogNorFlag = []string{"log", "log/slog", "flag", "os/exec"}
 // a file is built for.
 func TestArrows(t *testing.T) {
 	seen := map[string]bool{}
-	for _, file := range sources(t) {
+	for _, file := range filesOf(t, ".go") {
 		pkg := path.Dir(file)
 		if pkg == "test" || strings.HasPrefix(pkg, "test/") {
 			continue
@@ -125,8 +125,9 @@ func TestArrowsThatNeverAre(t *testing.T) {
 	}
 }
 
-// sources returns the module's Go files by their paths inside the module.
-func sources(t *testing.T) []string {
+// filesOf returns the module's files whose names have that end, by their paths inside the
+// module.
+func filesOf(t *testing.T, end string) []string {
 	const root = ".." // the module's top: a test runs in its package's folder
 	var files []string
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
@@ -137,7 +138,7 @@ func sources(t *testing.T) []string {
 		if d.IsDir() && (hidden || d.Name() == "testdata" || d.Name() == "bin") {
 			return filepath.SkipDir
 		}
-		if strings.HasSuffix(name, ".go") {
+		if strings.HasSuffix(name, end) {
 			inside, err := filepath.Rel(root, name)
 			if err != nil {
 				return err
