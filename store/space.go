@@ -20,31 +20,7 @@ func (s *Store) loadSpace() error {
 	if s.space != nil {
 		return nil
 	}
-	// Nodes and the rest are much fewer than frames. A damaged superblock may count
-	// any number of these, and less than a log clears.
-	expected := max(0, min(s.frames, s.sb.end/(frameHeadLen+unit), 1<<20))
-	used := make([]extent, 0, 64+expected+expected/64)
-	used = append(used, extent{s.logNext, logBlockLen})
-	used = append(used, s.nodeLimbo...)
-	for _, off := range s.logBlocks {
-		used = append(used, extent{off, logBlockLen})
-	}
-	frames, stored := int64(0), int64(0)
-	err := s.idx.scan(0, maxFrameNumber+1, func(_ int64, e entry) bool {
-		if e.onDisk() {
-			used = append(used, e.extent())
-			frames++
-			stored += e.extent().len
-		}
-		return true
-	})
-	if err != nil {
-		return withPath(err, s.Path())
-	}
-	err = s.idx.nodes(func(_ int64, e entry) error {
-		used = append(used, e.extent())
-		return nil
-	})
+	used, frames, stored, err := s.usedSpace()
 	if err != nil {
 		return withPath(err, s.Path())
 	}
@@ -66,6 +42,36 @@ func (s *Store) loadSpace() error {
 		return err
 	}
 	return nil
+}
+
+// usedSpace lists what is in use, and counts the frames on disk and the bytes of their
+// extents. The caller holds mu.
+func (s *Store) usedSpace() (used []extent, frames, stored int64, err error) {
+	// Nodes and the rest are much fewer than frames. A damaged superblock may count
+	// any number of these, and less than a log clears.
+	expected := max(0, min(s.frames, s.sb.end/(frameHeadLen+unit), 1<<20))
+	used = make([]extent, 0, 64+expected+expected/64)
+	used = append(used, extent{s.logNext, logBlockLen})
+	used = append(used, s.nodeLimbo...)
+	for _, off := range s.logBlocks {
+		used = append(used, extent{off, logBlockLen})
+	}
+	err = s.idx.scan(0, maxFrameNumber+1, func(_ int64, e entry) bool {
+		if e.onDisk() {
+			used = append(used, e.extent())
+			frames++
+			stored += e.extent().len
+		}
+		return true
+	})
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	err = s.idx.nodes(func(_ int64, e entry) error {
+		used = append(used, e.extent())
+		return nil
+	})
+	return used, frames, stored, err
 }
 
 // sparePinned keeps the free space out of use as long as a reader may see an
