@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -126,21 +127,12 @@ func (m *mirror) checkTarget() error {
 func (m *mirror) fill(ctx context.Context, entries []treeEntry, temp string) error {
 	var files, links []treeEntry
 	first := make(map[linkKey]string) // the new path of the first name of an inode
-	taken := make(map[string]string)  // what is to have a path in the new tree
+	taken := make(map[string]string)  // see place
 	for i := range entries {
 		e := &entries[i]
-		to := e.rel
-		if e.info.Mode().IsRegular() {
-			var err error
-			if to, e.isStore, err = m.plan(e.rel); err != nil {
-				return err
-			}
+		if err := m.place(e, temp, taken); err != nil {
+			return err
 		}
-		if other, ok := taken[to]; ok {
-			return fmt.Errorf("%s: would be %s in the new folder, as would %s", e.rel, to, other)
-		}
-		taken[to] = e.rel
-		e.to = filepath.Join(temp, to)
 		if !e.info.IsDir() {
 			if _, known := first[e.linkKey()]; known {
 				links = append(links, *e)
@@ -162,10 +154,31 @@ func (m *mirror) fill(ctx context.Context, entries []treeEntry, temp string) err
 			return err
 		}
 	}
-	// Making files changed the times of their folder. Children come first: a
-	// folder's mode may forbid to enter it.
-	for i := len(entries) - 1; i >= 0; i-- {
-		if e := entries[i]; e.info.IsDir() {
+	return keepFolders(entries)
+}
+
+// place decides what e becomes in the folder temp, where taken has what is to be at
+// each path.
+func (m *mirror) place(e *treeEntry, temp string, taken map[string]string) (err error) {
+	to := e.rel
+	if e.info.Mode().IsRegular() {
+		if to, e.isStore, err = m.plan(e.rel); err != nil {
+			return err
+		}
+	}
+	if other, ok := taken[to]; ok {
+		return fmt.Errorf("%s: would be %s in the new folder, as would %s", e.rel, to, other)
+	}
+	taken[to] = e.rel
+	e.to = filepath.Join(temp, to)
+	return nil
+}
+
+// keepFolders gives the new folders their modes and times, which making files in them
+// has changed. Children come first: a folder's mode may forbid to enter it.
+func keepFolders(entries []treeEntry) error {
+	for _, e := range slices.Backward(entries) {
+		if e.info.IsDir() {
 			if err := keepMeta(e.to, e.info); err != nil {
 				return fmt.Errorf("%s: %w", e.rel, err)
 			}
