@@ -211,7 +211,7 @@ func (m *Mapping) register() error {
 	}
 	// The number alone is kept: it is sent, and closed by free.
 	m.fds[fdUffd], m.Features = u.Fd(), u.Features()
-	if _, err := u.Register(uintptr(m.Base), uintptr(m.Len), mode); err != nil {
+	if err := u.Register(uintptr(m.Base), uintptr(m.Len), mode); err != nil {
 		if errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("%w: write protection of shared memory: %w", ErrUnsupported, err)
 		}

@@ -60,7 +60,7 @@ func newTracker(mem []byte) (*Tracker, error) {
 		unix.Close(t.pagemap)
 		return nil, err
 	}
-	if _, err := t.uffd.Register(t.base, t.len, uffd.ModeWP); err != nil {
+	if err := t.uffd.Register(t.base, t.len, uffd.ModeWP); err != nil {
 		unix.Close(t.pagemap)
 		return nil, errors.Join(err, t.uffd.Close())
 	}

@@ -194,14 +194,13 @@ func (v *Viewer) setUpTracking() error {
 		return err
 	}
 	if v.uffd.Features()&uffd.FeatureWPAsync != 0 {
-		_, err = v.uffd.Register(v.mem.addr, uintptr(len(v.mem.b)), uffd.ModeMissing|uffd.ModeWP)
+		err = v.uffd.Register(v.mem.addr, uintptr(len(v.mem.b)), uffd.ModeMissing|uffd.ModeWP)
 		if !errors.Is(err, unix.EINVAL) { // arm64 has no ModeWP before Linux 6.10.
 			return err
 		}
 	}
 	v.closePagemap()
-	_, err = v.uffd.Register(v.mem.addr, uintptr(len(v.mem.b)), uffd.ModeMissing)
-	return err
+	return v.uffd.Register(v.mem.addr, uintptr(len(v.mem.b)), uffd.ModeMissing)
 }
 
 // tracked says whether the kernel knows which pages were written. Otherwise all

@@ -53,7 +53,7 @@ func BenchmarkFirstTouch(b *testing.B) {
 		u, err := uffd.Open(uffd.FeatureSIGBUS, 0)
 		must(b, "open", err)
 		defer u.Close()
-		_, err = u.Register(mem.addr, benchSize, uffd.ModeMissing)
+		err = u.Register(mem.addr, benchSize, uffd.ModeMissing)
 		must(b, "register", err)
 		order := rand.Perm(frames)
 		i := 0

@@ -68,15 +68,14 @@ func (u *FD) Close() error {
 	}
 }
 
-// Register begins to catch the faults m of the pages in [addr, addr+len). It
-// returns the set of ioctls that work on the range, a bit 1<<nr each. A range
+// Register begins to catch the faults m of the pages in [addr, addr+len). A range
 // may be registered on one descriptor only: EBUSY otherwise.
-func (u *FD) Register(addr, len uintptr, m Mode) (ioctls uint64, err error) {
+func (u *FD) Register(addr, len uintptr, m Mode) error {
 	arg := registerArg{start: uint64(addr), len: uint64(len), mode: uint64(m)}
 	if err := u.ioctl(iocRegister, unsafe.Pointer(&arg)); err != nil {
-		return 0, fmt.Errorf("register %#x bytes at %#x: %w", len, addr, err)
+		return fmt.Errorf("register %#x bytes at %#x: %w", len, addr, err)
 	}
-	return arg.ioctls, nil
+	return nil
 }
 
 // Unregister stops catching faults in the range, lifts its protection and wakes

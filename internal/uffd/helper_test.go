@@ -78,7 +78,7 @@ func open(t testing.TB, want Features) *FD {
 // register registers all of m.
 func register(t testing.TB, u *FD, m mem, mode Mode) {
 	t.Helper()
-	if _, err := u.Register(m.addr, uintptr(len(m.b)), mode); err != nil {
+	if err := u.Register(m.addr, uintptr(len(m.b)), mode); err != nil {
 		t.Fatal(err)
 	}
 }
