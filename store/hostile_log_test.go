@@ -44,6 +44,8 @@ func TestHostileLogs(t *testing.T) {
 		"sets one behind the file":  {set(newEntry(1<<46, 100, kindLZ4, 4096, 0))},
 		"sets one in the first":     {set(newEntry(8, 100, kindLZ4, 4096, 0))},
 		"believes itself durable":   {{gen: 4, size: 8192, end: true, durable: 99, ops: []logOp{{opSet, 1, torn}}}},
+		"durable but for its end":   {{gen: 4, size: 8192, durable: 99, ops: []logOp{{opSet, 1, torn}}}, {gen: 4, size: 8192, end: true}},
+		"size differs":              {{gen: 4, size: 4096}, {gen: 4, size: 8192, end: true}},
 	} {
 		f := newForge()
 		f.leaf(f.frame(kindLZ4, 0, text(4096, "fine ")))
@@ -62,6 +64,11 @@ func TestHostileLogs(t *testing.T) {
 		switch name {
 		case "ends and points to itself":
 			wantGen = 4
+		case "size differs":
+			wantGen = 4
+			if s.Size() != 8192 {
+				t.Errorf("%s: size is %d, want 8192: that of the last block", name, s.Size())
+			}
 		case "believes itself durable":
 			wantGen = 4
 			if _, err := s.ReadAt(make([]byte, 10), 4096); !errors.Is(err, ErrDamaged) {
