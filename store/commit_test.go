@@ -52,3 +52,51 @@ func TestCommitIsSmall(t *testing.T) {
 		must(t, s.Close())
 	}
 }
+
+// A commit that would make the log longer than a reader looks is a checkpoint: what was
+// synced is found, whatever the number of commits before it.
+func TestLogIsNotTooLong(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	must(t, s.Truncate(9*MinFrameSize))
+	must(t, s.checkpointNow())
+	longest := 0
+	for i := range maxLogBlocks + 2 {
+		must(t, s.WriteFrame(int64(i)%9, make([]byte, MinFrameSize)))
+		must(t, s.Sync())
+		longest = max(longest, len(s.logBlocks))
+		if i < maxLogBlocks-2 {
+			continue
+		}
+		r, err := openDisk(diskWith(d.durable), nil, Options{})
+		must(t, err)
+		if r.Generation() != s.Generation() {
+			t.Errorf("commit %d: generation %d is found, want %d", i, r.Generation(), s.Generation())
+		}
+	}
+	if longest < maxLogBlocks-1 {
+		t.Errorf("the log had %d blocks at most, want %d or one less", longest, maxLogBlocks)
+	}
+}
+
+// An empty store takes but a superblock, so that one can be emptied where a full disk has
+// no room for anything else.
+func TestEmptiedOnFullDisk(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	mustWrite(t, s, noise(9*MinFrameSize, 1), 0)
+	must(t, s.Close())
+	s, err = openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	d.setFull(true)
+	must(t, s.Truncate(0))
+	must(t, s.Sync())
+	r, err := openDisk(diskWith(d.durable), nil, Options{})
+	must(t, err)
+	if r.Size() != 0 {
+		t.Errorf("the store has %d bytes, want none", r.Size())
+	}
+	must(t, s.Close())
+}
