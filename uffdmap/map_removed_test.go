@@ -84,3 +84,38 @@ func TestMapRemovesEvicted(t *testing.T) {
 	}
 	must(t, "close", m.Close())
 }
+
+// What a Sync has stored does not come back older: pages that were punched out beside it and
+// touched again are as in the store when it is done.
+func TestMapRemovedIsAsSynced(t *testing.T) {
+	const frame, size = 64 << 10, 8 << 20
+	path := pack(t, make([]byte, size), store.CreateOptions{FrameSize: frame})
+	m := mustMap(t, path, Options{Writable: true})
+	rnd := newRand(t)
+	for round := range 20 {
+		for at := 0; at < size; at += pageSize {
+			m.Bytes()[at]++
+		}
+		pages := rnd.Perm(size / pageSize)[:500]
+		var removing sync.WaitGroup
+		removing.Go(func() {
+			for _, p := range pages {
+				err := unix.Madvise(m.mem[p*pageSize:(p+1)*pageSize], unix.MADV_REMOVE)
+				if round%2 == 0 || p%2 == 0 {
+					peek(m.Bytes(), p*pageSize)
+				} else if err == nil {
+					err = m.Prefetch(Range{int64(p * pageSize), min(frame, int64(size-p*pageSize))})
+				}
+				if err != nil {
+					t.Errorf("punch out a page and bring it back: %v", err)
+				}
+			}
+		})
+		must(t, "sync", m.Sync())
+		removing.Wait()
+		if got := stored(t, path); !bytes.Equal(m.Bytes(), got) {
+			t.Fatalf("round %d: memory differs from the store", round)
+		}
+	}
+	must(t, "close", m.Close())
+}

@@ -97,7 +97,7 @@ func (m *served) fillRun(buf []byte, n, end int64) (next int64, err error) {
 	// Waiting for a second lock could be for ever.
 	locked := m.locks.tryLockRun(n, end)
 	defer m.locks.unlockRun(n, locked)
-	if end = m.absentRun(n, locked); end == n {
+	if end = m.absentRun(n, locked); end == n || m.isBehind(n) {
 		return n, nil
 	}
 	done, err := m.readRun(buf[:(end-n)*m.FrameSize], n)
@@ -142,7 +142,7 @@ func (m *served) readRun(buf []byte, n int64) (done int64, err error) {
 		return 1, nil
 	}
 	count := int64(1)
-	for count*m.FrameSize < int64(len(buf)) && !m.table.spilled.get(n+count) {
+	for count*m.FrameSize < int64(len(buf)) && !m.table.spilled.get(n+count) && !m.isCopied(n+count) {
 		count++
 	}
 	got, zeros, err := readFrames(m.source, n, buf[:count*m.FrameSize], time.Now().Add(maxAheadTime))
@@ -158,6 +158,7 @@ func (m *served) readRun(buf []byte, n int64) (done int64, err error) {
 // load reads frame n and installs those of its pages that are absent. The caller
 // holds the frame's lock.
 func (m *served) load(w *worker, n int64, write bool) error {
+	m.awaitStore(n)
 	buf := w.scratch
 	if err := m.read(buf, n); err != nil {
 		return err

@@ -41,5 +41,6 @@ func (m *served) prefetchRun(buf []byte, r frameRun) error {
 func (m *served) settled(n int64) bool {
 	m.locks.lock(n)
 	defer m.locks.unlock(n)
+	m.awaitStore(n)
 	return m.complete(m.extent(n))
 }

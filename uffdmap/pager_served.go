@@ -69,7 +69,8 @@ func (s *spec) extent(n int64) (off, length int64) {
 
 // A served is a mapping in its pager.
 //
-// Locks are taken in this order: gate, syncing, evictor, locks, lifting. Who holds
+// Locks are taken in this order: gate, syncing, evictor, handing, locks, lifting; and
+// handing, alone, by who has the lock of a frame that was copied already. Who holds
 // the lock of one frame waits for no other.
 type served struct {
 	spec
@@ -90,6 +91,7 @@ type served struct {
 	closed  bool         // set with gate held
 	syncing sync.Mutex   // one write-back at a time
 	unclean bool         // the last write-back failed; guarded by syncing
+	handing sync.RWMutex // held for reading while frames are copied and given to the store
 
 	expect sync.Once // by the first write
 

@@ -138,6 +138,8 @@ func (m *served) sync() error {
 func (m *served) writeBack(buf []byte, frames []int64) error {
 	w := m.late.store.NewFrameWriter()
 	defer w.Close()
+	m.handing.RLock()
+	defer m.handing.RUnlock()
 	for _, n := range frames {
 		p, err := m.takeFrame(buf, n)
 		if err != nil {
@@ -169,6 +171,35 @@ func (m *served) takeFrame(buf []byte, n int64) ([]byte, error) {
 		return nil, err
 	}
 	return p, m.renewSpilled(n, p)
+}
+
+// awaitStore returns when the store has what a write-back has copied of frame n: the
+// program may have punched pages out since, which must not come back older than that.
+// The caller holds the frame's lock and no other.
+func (m *served) awaitStore(n int64) {
+	if m.isCopied(n) {
+		m.handing.Lock()
+		m.handing.Unlock()
+	}
+}
+
+// isBehind says whether the store may lack what a write-back has copied of frame n. The
+// caller holds the frame's lock.
+func (m *served) isBehind(n int64) bool {
+	if !m.isCopied(n) {
+		return false
+	}
+	handed := m.handing.TryLock()
+	if handed {
+		m.handing.Unlock()
+	}
+	return !handed
+}
+
+// isCopied says whether a write-back has copied frame n, of which the newest bytes
+// outside the memory will be the store's.
+func (m *served) isCopied(n int64) bool {
+	return m.table.syncing.get(n) && !m.table.spilled.get(n)
 }
 
 // committed notes that frame n is in the store as takeFrame found it.

@@ -54,7 +54,8 @@ type Viewer struct {
 	expect   sync.Once    // by the first who may write
 
 	syncing   sync.Mutex   // one Sync at a time; taken after life
-	restoring sync.Mutex   // one restore at a time; taken after syncing
+	handing   sync.RWMutex // held for reading while frames are copied and given to the store
+	restoring sync.Mutex   // one restore at a time; taken after syncing and handing
 	life      sync.RWMutex // held shared by every call, alone by Close; guards closed
 	closed    bool
 	spans     atomic.Int64 // spans not yet released, times two, plus one when closed

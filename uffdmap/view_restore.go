@@ -15,6 +15,11 @@ import (
 // has pinned or claimed. Pages that the program itself dropped from those come back as
 // the store has them. What it made unusable in another way gives EFAULT.
 func (v *Viewer) copyHeld(dst, src, held []byte) (int, error) {
+	return v.copyRestoring(dst, src, held, v.restoreHanded)
+}
+
+// copyRestoring is copyHeld with restore or restoreHanded.
+func (v *Viewer) copyRestoring(dst, src, held []byte, restore func(n int64) (bool, error)) (int, error) {
 	for last := uintptr(0); ; {
 		trapped := copyUntilTrap(dst, src)
 		if trapped == 0 {
@@ -24,7 +29,7 @@ func (v *Viewer) copyHeld(dst, src, held []byte) (int, error) {
 			return copy(dst, src), nil // A trap of the caller's, as if not caught.
 		}
 		at := int64(trapped - v.mem.addr)
-		restored, err := v.restore(v.frameOf(at))
+		restored, err := restore(v.frameOf(at))
 		if err == nil && !restored && trapped == last {
 			err = fmt.Errorf("touch memory at %#x of the mapping, which the program changed: %w", at, unix.EFAULT)
 		}
@@ -46,6 +51,14 @@ func copyUntilTrap(dst, src []byte) (trapped uintptr) {
 	}()
 	copy(dst, src)
 	return 0
+}
+
+// restoreHanded is restore when the store has what a Sync has copied of frame n, which is
+// pinned: a page dropped since then must not come back older.
+func (v *Viewer) restoreHanded(n int64) (restored bool, err error) {
+	v.handing.Lock()
+	defer v.handing.Unlock()
+	return v.restore(n)
 }
 
 // restore brings in those pages of frame n, which is held or claimed, that the

@@ -102,6 +102,8 @@ func (v *Viewer) writeBackGroup(frames []int64) error {
 	defer w.Close()
 	v.passing.RLock()
 	defer v.passing.RUnlock()
+	v.handing.RLock()
+	defer v.handing.RUnlock()
 	taken := make([]takenFrame, 0, len(frames))
 	for _, n := range frames {
 		if !v.pinResident(n) {
@@ -175,7 +177,7 @@ func (v *Viewer) takeFrame(buf memory, n int64) (t takenFrame, plain []byte, err
 func (v *Viewer) copyFrame(buf memory, n int64) (plain []byte, err error) {
 	plain = buf.b[:min(v.frameSize(), v.size-n<<v.frameShift)]
 	b := v.bytesOf(n, 1)
-	_, err = v.copyHeld(plain, b, b)
+	_, err = v.copyRestoring(plain, b, b, v.restore)
 	return plain, err
 }
 
