@@ -73,6 +73,26 @@ func TestMapDiskFails(t *testing.T) {
 	same(t, "store", unpack(t, path), data)
 }
 
+// A Close that can't sync leaves the store as at the last Sync, whatever it has handed over
+// by then.
+func TestMapCloseFails(t *testing.T) {
+	const frame = store.MaxFrameSize
+	failing := filepath.Join(t.TempDir(), "failing")
+	t.Setenv(failingEnv, failing)
+	data := content(4*frame, 76)
+	path := pack(t, data, store.CreateOptions{FrameSize: frame})
+	m := mustMap(t, path, Options{Writable: true})
+	for n := range 4 {
+		m.Bytes()[n*frame]++
+	}
+	must(t, "fail", os.WriteFile(failing, nil, 0o600))
+	must(t, "punch out a page", unix.Madvise(m.mem[len(data)-pageSize:], unix.MADV_REMOVE))
+	if err := m.Close(); !errors.Is(err, unix.EIO) {
+		t.Errorf("close: %v, want EIO", err)
+	}
+	same(t, "store", unpack(t, path), data)
+}
+
 // A store that is replaced while it is mapped is still the old one, for a second
 // pager too.
 func TestReplacedStore(t *testing.T) {
