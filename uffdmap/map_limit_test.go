@@ -323,3 +323,26 @@ func TestMapLimitOnFullDisk(t *testing.T) {
 	rand.NewChaCha8([32]byte{2}).Read(want)
 	same(t, "store", unpack(t, path), want)
 }
+
+// A frame that a Sync has taken and not committed yet is spilled when it is evicted: the
+// store has it only if the Sync succeeds.
+func TestMapEvictsUncommitted(t *testing.T) {
+	const frame = 16 << 10
+	data := content(64*frame, 78)
+	m := mustMap(t, pack(t, data, store.CreateOptions{}), Options{Writable: true, MemoryLimit: 1})
+	data[0]++
+	m.Bytes()[0] = data[0]
+	shared, err := mapTable(m.table.fd, m.frames(), true)
+	must(t, "map the table", err)
+	defer shared.close()
+	shared.syncing.set(0)
+	shared.dirty.clear(0)
+	eventually(t, "frame 0 evicted", func() bool {
+		for at := frame; at < len(data); at += frame {
+			peek(m.Bytes(), at)
+		}
+		r, _ := m.nextResident(0)
+		return r.Off > 0
+	})
+	same(t, "mapping", m.Bytes(), data)
+}
