@@ -216,17 +216,3 @@ func (f sparseFile) ended() error {
 	}
 	return io.EOF
 }
-
-// openSparse opens an ordinary file.
-func openSparse(path string) (sparseFile, error) {
-	f, err := openNow(path)
-	if err != nil {
-		return sparseFile{}, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return sparseFile{}, err
-	}
-	return sparseFile{f, info.Size()}, nil
-}

@@ -141,11 +141,12 @@ func TestRestoreChangingFile(t *testing.T) {
 		if err := errors.Join(os.WriteFile(path, plain, 0o600), os.Truncate(path, c.size)); err != nil {
 			t.Fatal(err)
 		}
-		src, err := openSparse(path)
+		f, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer src.Close()
+		defer f.Close()
+		src := sparseFile{f, c.size}
 		changed, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -24,9 +24,9 @@ type mirror struct {
 	// plan gives the path that the regular file at rel has in the new tree, and
 	// whether it is a store there or here, or is copied as it is.
 	plan func(rel string) (to string, isStore bool, err error)
-	// convert makes the new file e.to, which does not exist, from the file
-	// from. It may use jobs workers.
-	convert func(ctx context.Context, from string, e treeEntry, jobs int) error
+	// convert makes the new file e.to, which does not exist, from src, which it
+	// closes. It may use jobs workers.
+	convert func(ctx context.Context, src *os.File, e treeEntry, jobs int) error
 }
 
 // bigFile is the size from which a file is worth all workers, in bytes.
@@ -216,7 +216,11 @@ func (m *mirror) makeOther(e treeEntry) error {
 // others side by side.
 func (m *mirror) convertAll(ctx context.Context, files []treeEntry) error {
 	one := func(ctx context.Context, e treeEntry, jobs int) error {
-		if err := m.convert(ctx, filepath.Join(m.src, e.rel), e, jobs); err != nil {
+		src, err := m.open(&e)
+		if err != nil {
+			return err
+		}
+		if err := m.convert(ctx, src, e, jobs); err != nil {
 			return err
 		}
 		if err := keepMeta(e.to, e.info); err != nil {
@@ -244,6 +248,24 @@ func (m *mirror) convertAll(ctx context.Context, files []treeEntry) error {
 		}
 	}
 	return g.Wait()
+}
+
+// open opens the regular file e. Since it was listed another may have taken its name,
+// whose owner, mode and times go with its content.
+func (m *mirror) open(e *treeEntry) (*os.File, error) {
+	path := filepath.Join(m.src, e.rel)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0) // as openNow
+	if err != nil {
+		return nil, err
+	}
+	if e.info, err = f.Stat(); err == nil && !e.info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: is no regular file any more", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // A linkKey is what the names of one new file have in common. Two names of one

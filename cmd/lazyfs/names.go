@@ -55,7 +55,7 @@ func probe(path string) (bool, error) {
 	if err != nil || !info.Mode().IsRegular() {
 		return false, err
 	}
-	f, err := os.Open(path)
+	f, err := openNow(path)
 	if err != nil {
 		return false, err
 	}

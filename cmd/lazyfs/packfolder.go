@@ -23,23 +23,19 @@ func (p *packer) packFolder(ctx context.Context, src, dst string) error {
 			name, err := storeName(filepath.Base(rel))
 			return filepath.Join(filepath.Dir(rel), name), true, err
 		},
-		convert: func(ctx context.Context, from string, e treeEntry, jobs int) error {
+		convert: func(ctx context.Context, src *os.File, e treeEntry, jobs int) error {
 			done := p.plain.Load()
 			report := func(plain, _ int64) { bar.report(done+plain, t.bytes) }
-			return p.packFile(ctx, from, e, jobs, report)
+			return p.packFile(ctx, src, e, jobs, report)
 		},
 	}
 	return m.run(ctx, t)
 }
 
-// packFile packs the file from into the new file e.to, which need not be durable.
+// packFile packs src into the new file e.to, which need not be durable, and closes it.
 // Pack makes each store durable, which for many small files takes most of the
 // time: those are packed in memory.
-func (p *packer) packFile(ctx context.Context, from string, e treeEntry, jobs int, report func(plain, stored int64)) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
+func (p *packer) packFile(ctx context.Context, src *os.File, e treeEntry, jobs int, report func(plain, stored int64)) error {
 	defer src.Close()
 	dst, err := os.OpenFile(e.to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -53,7 +49,7 @@ func (p *packer) packFile(ctx context.Context, from string, e treeEntry, jobs in
 	if err != nil {
 		return os.NewSyscallError("memfd_create", err)
 	}
-	memory := os.NewFile(uintptr(fd), from)
+	memory := os.NewFile(uintptr(fd), src.Name())
 	defer memory.Close()
 	if err := p.packInto(ctx, memory, src, jobs, report); err != nil {
 		return err

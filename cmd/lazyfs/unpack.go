@@ -135,8 +135,8 @@ func (u *unpacker) folder(ctx context.Context, src, dst string) (int64, error) {
 			name, isStore, err := plainName(filepath.Join(src, rel))
 			return filepath.Join(filepath.Dir(rel), name), isStore, err
 		},
-		convert: func(ctx context.Context, from string, e treeEntry, jobs int) error {
-			n, err := unpackEntry(ctx, from, e, jobs)
+		convert: func(ctx context.Context, src *os.File, e treeEntry, jobs int) error {
+			n, err := unpackEntry(ctx, src, e, jobs)
 			plain.Add(n)
 			bar.report(read.Add(e.info.Size()), t.bytes)
 			return err
@@ -146,20 +146,20 @@ func (u *unpacker) folder(ctx context.Context, src, dst string) (int64, error) {
 	return plain.Load(), err
 }
 
-// unpackEntry makes one file of a folder and returns its size.
-func unpackEntry(ctx context.Context, from string, e treeEntry, jobs int) (int64, error) {
+// unpackEntry makes one file of a folder from the file f, which it closes, and returns
+// its size.
+func unpackEntry(ctx context.Context, f *os.File, e treeEntry, jobs int) (int64, error) {
 	var src interface {
 		sparse
 		io.Closer
 	}
-	var err error
+	src = sparseFile{f, e.info.Size()}
 	if e.isStore {
-		src, err = store.Open(from, store.Options{})
-	} else {
-		src, err = openSparse(from)
-	}
-	if err != nil {
-		return 0, err
+		s, err := store.OpenFile(f, store.Options{})
+		if err != nil {
+			return 0, err
+		}
+		src = s
 	}
 	defer src.Close()
 	dst, err := os.OpenFile(e.to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

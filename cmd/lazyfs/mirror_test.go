@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lazyfs/codec"
+	"lazyfs/store"
+)
+
+// What takes the name of a file of a folder while that is packed is packed with its own
+// mode, or refused when it is no regular file: a named pipe is not waited for, and a
+// symbolic link does not lead to what is not in the folder.
+func TestPackFolderChanging(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, err string
+		replace   func(path string) error
+	}{
+		{"a file", "", func(path string) error { return os.Link(secret, path) }},
+		{"a pipe", "is no regular file any more", func(path string) error { return unix.Mkfifo(path, 0o644) }},
+		{"a link", "too many levels of symbolic links", func(path string) error { return os.Symlink(secret, path) }},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "src/x")
+		if err := os.Mkdir(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		listed, err := readTree(dir + "/src")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.replace(file); err != nil {
+			t.Fatal(err)
+		}
+		p := packer{options: store.CreateOptions{Codec: codec.LZ4, FrameSize: store.DefaultFrameSize}}
+		m := mirror{
+			src: dir + "/src", dst: dir + "/dst", jobs: 1,
+			plan: func(rel string) (string, bool, error) { return rel, true, nil },
+			convert: func(ctx context.Context, src *os.File, e treeEntry, jobs int) error {
+				return p.packFile(ctx, src, e, jobs, nil)
+			},
+		}
+		err = m.run(t.Context(), listed)
+		if c.err != "" {
+			if err == nil || !strings.HasSuffix(err.Error(), file+": "+c.err) {
+				t.Errorf("a file becomes %s: %v, want %s", c.what, err, c.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(dir + "/dst/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != 0o600 {
+			t.Errorf("a file becomes another: its store has mode %v, want that of its content", info.Mode())
+		}
+	}
+}
