@@ -91,7 +91,7 @@ func parseMounts(r io.Reader) ([]mountPoint, error) {
 	for lines.Scan() {
 		// 36 35 98:0 / /mnt rw,noatime shared:1 - ext3 /dev/root rw,errors=continue
 		before, after, ok := strings.Cut(lines.Text(), " - ")
-		mount, super := strings.Fields(before), strings.Split(after, " ")
+		mount, super := strings.Split(before, " "), strings.Split(after, " ")
 		if !ok || len(mount) < 6 || len(super) < 3 {
 			continue
 		}

@@ -12,16 +12,18 @@ func TestParseMounts(t *testing.T) {
 41 40 0:55 / /mnt rw,nosuid,nodev,relatime shared:5 master:1 - fuse.lazyfs /data/x.lazy rw,user_id=1000,group_id=1000
 42 22 0:56 / /a\040b\134c rw,relatime - fuse.lazyfs /data\043\0401 rw,user_id=0,group_id=0
 43 22 0:57 / /mnt/sub rw,relatime - fuse.other  rw,user_id=7
-`
+` + "44 22 0:58 / /a\u00a0b\rc\v rw - fuse.lazyfs /\fd rw,user_id=0\n" // The kernel escapes no other white space.
 	mounts, err := parseMounts(strings.NewReader(info))
-	if err != nil || len(mounts) != 5 {
-		t.Fatalf("parseMounts gives %d mounts, %v, want 5", len(mounts), err)
+	if err != nil || len(mounts) != 6 {
+		t.Fatalf("parseMounts gives %d mounts, %v, want 6", len(mounts), err)
 	}
 	for dir, want := range map[string]mountPoint{
 		"/mnt":     {device: "0:55", dir: "/mnt", fsType: "fuse.lazyfs", source: "/data/x.lazy", uid: 1000},
 		`/a b\c`:   {device: "0:56", dir: `/a b\c`, fsType: "fuse.lazyfs", source: "/data# 1"},
 		"/mnt/sub": {device: "0:57", dir: "/mnt/sub", fsType: "fuse.other", uid: 7},
 		"/mn":      {},
+
+		"/a\u00a0b\rc\v": {device: "0:58", dir: "/a\u00a0b\rc\v", fsType: "fuse.lazyfs", source: "/\fd"},
 	} {
 		if got, ok := uppermost(mounts, dir); got != want || ok != (want.dir != "") {
 			t.Errorf("uppermost(%q) = %+v, %t, want %+v", dir, got, ok, want)
