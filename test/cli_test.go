@@ -149,6 +149,38 @@ func TestFailureOfOddName(t *testing.T) {
 	fails(t, t.TempDir(), 3, "lazyfs info: open a; b?[2J?c: no such file or directory\n", "info", "a\nb\x1b[2J\rc")
 }
 
+// Nor in an answer, where it does not look like several answers either.
+func TestAnswerOfOddName(t *testing.T) {
+	dir := t.TempDir()
+	odd, shown := "a\nb: ok\x1b[2J\rc", "a?b: ok?[2J?c"
+	write(t, dir+"/"+odd, text(1, 1000))
+	mnt := odd + ".mnt"
+	for _, c := range []struct {
+		args  []string
+		lines int
+	}{
+		{[]string{"pack", odd, odd + ".lazy"}, 1},
+		{[]string{"unpack", odd + ".lazy", odd + ".back"}, 1},
+		{[]string{"check", odd + ".lazy"}, 1},
+		{[]string{"check", "--repair", odd + ".lazy"}, 1},
+		{[]string{"info", odd + ".lazy"}, 11},
+		{[]string{"compact", odd + ".lazy"}, 1},
+		{[]string{"mount", odd + ".lazy", mnt}, 1},
+		{[]string{"info", "--mount", mnt}, 11},
+	} {
+		var out string
+		if c.args[0] == "mount" {
+			out = mountStore(t, dir, c.args[1:]...)
+		} else {
+			out = must(t, dir, c.args...)
+		}
+		if !strings.HasPrefix(out, shown) || strings.Count(out, "\n") != c.lines || strings.ContainsAny(out, "\x1b\r") {
+			t.Errorf("lazyfs %q prints %q, want %d lines that begin with %q", c.args, out, c.lines, shown)
+		}
+	}
+	must(t, dir, "umount", mnt)
+}
+
 // The program needs nothing but the kernel.
 func TestStaticallyLinked(t *testing.T) {
 	f, err := elf.Open(binary)

@@ -58,7 +58,7 @@ type checker struct {
 // print prints a line, or nothing when the answer is JSON.
 func (c *checker) print(format string, a ...any) {
 	if !c.json && c.printed == nil {
-		_, c.printed = fmt.Printf(format+"\n", a...)
+		c.printed = printLine(os.Stdout, format, a...)
 	}
 }
 

@@ -118,6 +118,5 @@ func (c *compacter) tell(path string, before, after store.Info) error {
 	if held := after.FreeSize - used/32; held > 256<<10 {
 		text += fmt.Sprintf("; about %s more are free once those who read the store are done: compact again then", humanSize(held))
 	}
-	_, err = fmt.Println(text)
-	return err
+	return printLine(os.Stdout, "%s", text)
 }

@@ -144,7 +144,9 @@ func readInfo(path string) (storeInfo, error) {
 var frameKinds = []string{"hole", "zero", "inline", "raw", "lz4", "zstd", "gzip"}
 
 func (i storeInfo) print() error {
-	fmt.Println(i.Store)
+	if err := printLine(os.Stdout, "%s", i.Store); err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	size := func(name string, n int64, note string) {
 		fmt.Fprintf(w, "  %s\t%d\t%s%s\n", name, n, humanSize(n), note)

@@ -45,7 +45,9 @@ func readCounters(dir string) (fs.Counters, error) {
 }
 
 func (i mountInfo) print() error {
-	fmt.Println(i.Mount)
+	if err := printLine(os.Stdout, "%s", i.Mount); err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	row := func(name string, n int64, note string) { fmt.Fprintf(w, "  %s\t%d\t%s\n", name, n, note) }
 	row("pid", int64(i.PID), fmt.Sprintf("up %v, %v of CPU", i.Uptime.Round(time.Second), i.CPU.Round(10*time.Millisecond)))

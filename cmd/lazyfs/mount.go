@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -114,6 +113,5 @@ func (m *mounter) tell() error {
 	if m.rw {
 		how = "read-write"
 	}
-	_, err := fmt.Fprintf(os.Stdout, "%s: %s mounted %s\n", m.flagSet.Arg(1), m.flagSet.Arg(0), how)
-	return err
+	return printLine(os.Stdout, "%s: %s mounted %s", m.flagSet.Arg(1), m.flagSet.Arg(0), how)
 }

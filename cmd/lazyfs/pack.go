@@ -205,6 +205,5 @@ func (p *packer) summary(dst string, spent time.Duration) error {
 	if n := p.files.Load(); n > 1 {
 		what = fmt.Sprintf("%d files, %s", n, what)
 	}
-	_, err := fmt.Printf("%s: %s in %s, ratio %.2f, %.0f MB/s\n", dst, what, humanSize(used), ratio, float64(plain)/spent.Seconds()/1e6)
-	return err
+	return printLine(os.Stdout, "%s: %s in %s, ratio %.2f, %.0f MB/s", dst, what, humanSize(used), ratio, float64(plain)/spent.Seconds()/1e6)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -67,6 +68,13 @@ func (p *progress) end() {
 	if p != nil {
 		fmt.Fprint(os.Stderr, "\r\x1b[K")
 	}
+}
+
+// printLine prints one line, in which a file's name does nothing to a terminal and ends
+// no line.
+func printLine(w io.Writer, format string, a ...any) error {
+	_, err := fmt.Fprintln(w, printable(fmt.Sprintf(format, a...)))
+	return err
 }
 
 // printable is name with a question mark for each character that would do something

@@ -79,7 +79,7 @@ func (r *record) awaitEnd(ctx context.Context, pidfd int, m mountPoint) error {
 	if places := m.elsewhere(); len(places) > 0 {
 		cause = ", since it is mounted elsewhere, too: " + strings.Join(places, ", ")
 	}
-	fmt.Fprintf(os.Stderr, "lazyfs umount: %s: unmounted, waiting for its daemon (pid %d)%s\n", m.dir, r.PID, cause)
+	_ = printLine(os.Stderr, "lazyfs umount: %s: unmounted, waiting for its daemon (pid %d)%s", m.dir, r.PID, cause)
 	return waitReadable(ctx, pidfd)
 }
 

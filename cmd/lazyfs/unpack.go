@@ -71,7 +71,7 @@ func (u *unpacker) run(ctx context.Context, args []string) error {
 		n, err = u.file(ctx, src, dst)
 	}
 	if err == nil && !*u.quiet {
-		_, err = fmt.Printf("%s: %s, %.0f MB/s\n", dst, humanSize(n), float64(n)/time.Since(start).Seconds()/1e6)
+		err = printLine(os.Stdout, "%s: %s, %.0f MB/s", dst, humanSize(n), float64(n)/time.Since(start).Seconds()/1e6)
 	}
 	return err
 }
