@@ -42,6 +42,31 @@ func TestOutputReplacesNoStore(t *testing.T) {
 	}
 }
 
+// A report does not replace what is measured, by whatever name, nor a picture a report.
+func TestOutputReplacesNoTarget(t *testing.T) {
+	dir := t.TempDir()
+	plain := text(1, 100000)
+	write(t, dir+"/plain", plain)
+	must(t, dir, "pack", "plain", "x.lazy")
+	if err := os.Link(dir+"/plain", dir+"/name"); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"bench", "file", "--output", "plain", "plain"},
+		{"bench", "file", "--output", "name", "plain"},
+		{"bench", "file", "--rw=write", "--size=64k", "--output", "./new", "new"},
+		{"bench", "map", "--output", "report", "--map", "report", "x.lazy"},
+	} {
+		failed(t, lazyfs(t, dir, args...), 3, "lazyfs bench: "+args[len(args)-2]+": would replace ")
+	}
+	if !bytes.Equal(read(t, dir+"/plain"), plain) {
+		t.Error("the measured file was replaced")
+	}
+	if got := list(t, dir); !slices.Equal(got, []string{"name", "plain", "x.lazy"}) {
+		t.Errorf("folder holds %q", got)
+	}
+}
+
 // Where the report or the picture can't be written, nothing is measured before.
 func TestOutputBeforeMeasuring(t *testing.T) {
 	dir := t.TempDir()

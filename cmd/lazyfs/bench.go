@@ -62,6 +62,11 @@ func (b *bencher) run(ctx context.Context, args []string) (err error) {
 	if err := b.checkFlags(kind); err != nil {
 		return err
 	}
+	for _, names := range [][2]string{{b.output, path}, {b.picture, path}, {b.picture, b.output}} {
+		if names[0] != "" && sameFile(names[0], names[1]) {
+			return fmt.Errorf("%s: would replace %s", names[0], names[1])
+		}
+	}
 	// What can't be written is told before a run, which may take long.
 	if b.output != "" {
 		if b.report, err = createOutput(b.output); err != nil {

@@ -73,6 +73,16 @@ func openNow(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
+// sameFile says whether a and b are names of one file, or would be if they were made.
+func sameFile(a, b string) bool {
+	before, err := os.Stat(a)
+	if err != nil {
+		return filepath.Clean(a) == filepath.Clean(b)
+	}
+	after, err := os.Stat(b)
+	return err == nil && os.SameFile(before, after)
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
