@@ -39,6 +39,20 @@ func asUser(t *testing.T, dir, user, root string) string {
 	return string(out)
 }
 
+// A folder in which a user may make files, but not list them, is as good as another.
+func TestUnlistedFolder(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 100000))
+	write(t, dir+"/folder/plain", text(2, 1000))
+	asUser(t, dir, `
+		mkdir -m 300 drop
+		$lazyfs pack --quiet plain drop/x.lazy
+		$lazyfs pack --quiet folder drop/stores
+		$lazyfs copy --quiet drop/x.lazy drop/y.lazy
+		$lazyfs unpack --quiet drop/y.lazy drop/back
+		cmp drop/back plain`, "")
+}
+
 // An ordinary user can do it all: pack, mount, write, unmount, and be told why
 // not, by way of fusermount3.
 func TestOrdinaryUser(t *testing.T) {

@@ -37,3 +37,27 @@ func syncEach(root string) error {
 		return err
 	})
 }
+
+// syncPath makes the content of a file, or the names in a folder, durable.
+func syncPath(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// EINVAL: the file system keeps folders durable in its own way, fsync(2).
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return nil
+}
+
+// syncName makes the name path of the open file f durable. A folder in which this user may
+// make files but not list them can't be opened to do so: all of its file system is synced.
+func syncName(path string, f *os.File) error {
+	err := syncPath(filepath.Dir(path))
+	if errors.Is(err, fs.ErrPermission) {
+		err = os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
+	}
+	return err
+}

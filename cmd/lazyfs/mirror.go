@@ -92,10 +92,15 @@ func (m *mirror) run(ctx context.Context, t tree) error {
 	if err := syncTree(temp); err != nil {
 		return err
 	}
+	root, err := os.Open(temp)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	if err := renameNew(temp, m.dst); err != nil {
 		return fmt.Errorf("%s: %w", m.dst, err)
 	}
-	return syncPath(filepath.Dir(m.dst))
+	return syncName(m.dst, root)
 }
 
 // checkTarget refuses a target that exists or lies in the source.

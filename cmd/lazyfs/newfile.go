@@ -91,7 +91,7 @@ func (n *newFile) finish(like fs.FileInfo) error {
 	if err := n.link(); err != nil {
 		return fmt.Errorf("%s: %w", n.path, err)
 	}
-	return syncPath(filepath.Dir(n.path))
+	return syncName(n.path, n.File)
 }
 
 // link gives the file its name.
@@ -152,18 +152,4 @@ func renameNew(from, to string) error {
 // tempName is an unused name in the folder of path.
 func tempName(path string) string {
 	return filepath.Join(filepath.Dir(path), ".lazyfs-"+rand.Text()[:12]+".tmp")
-}
-
-// syncPath makes the content of a file, or the names in a folder, durable.
-func syncPath(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	// EINVAL: the file system keeps folders durable in its own way, fsync(2).
-	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return nil
 }
