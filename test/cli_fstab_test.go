@@ -72,7 +72,7 @@ func TestMountHelper(t *testing.T) {
 		t.Errorf("without options: %+v, flags %#x", r, flags())
 	}
 	must(t, dir, "umount", "mnt")
-	if r := helper("stores", "mnt", "-o", "ro,nosuid"); r != (result{}) || flags() != unix.ST_RDONLY|unix.ST_NOSUID|unix.ST_NODEV {
+	if r := helper("stores", "mnt", "-o", "codec=zstd,ro,nosuid"); r != (result{}) || flags() != unix.ST_RDONLY|unix.ST_NOSUID|unix.ST_NODEV {
 		t.Errorf("ro: %+v, flags %#x", r, flags())
 	}
 	failed(t, helper("stores", "mnt", "-o", "rw,remount"), 3, "lazyfs mount: "+dir+"/mnt: its daemon serves it read-only: ")

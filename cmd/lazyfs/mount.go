@@ -76,8 +76,9 @@ func (m *mounter) run(ctx context.Context, args []string) error {
 	if m.options.remount {
 		return m.remount(args[1]) // with the options of the mount's line in fstab besides
 	}
+	// A line of fstab with them may be mounted with ro for once.
 	for _, name := range []string{"codec", "level", "frame"} {
-		if !m.rw && m.flagSet.Changed(name) {
+		if !m.flagSet.Changed("rw") && m.flagSet.Changed(name) {
 			return usagef("--%s: has no meaning without --rw", name)
 		}
 	}
