@@ -74,25 +74,3 @@ func (m *mount) keepPages(f *file, generation uint64, size int64) {
 func (m *mount) dropPages(n *node) {
 	m.conn.InodeNotify(n.id, 0, 0)
 }
-
-// quieted is the ctime that users see of a backing inode whose ctime is c.
-func (m *mount) quieted(s shown, c unix.Timespec) unix.Timespec {
-	n := m.nodes.shownAs(s)
-	if n == nil {
-		return c
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.quiet.backing == c {
-		return n.quiet.shown
-	}
-	return c
-}
-
-func (m *mount) setQuiet(s shown, q quiet) {
-	if n := m.nodes.shownAs(s); n != nil {
-		n.mu.Lock()
-		n.quiet = q
-		n.mu.Unlock()
-	}
-}

@@ -125,5 +125,27 @@ func (h *handle) settlePlain() {
 	}
 }
 
+// quieted is the ctime that users see of a backing inode whose ctime is c.
+func (m *mount) quieted(s shown, c unix.Timespec) unix.Timespec {
+	n := m.nodes.shownAs(s)
+	if n == nil {
+		return c
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.quiet.backing == c {
+		return n.quiet.shown
+	}
+	return c
+}
+
+func (m *mount) setQuiet(s shown, q quiet) {
+	if n := m.nodes.shownAs(s); n != nil {
+		n.mu.Lock()
+		n.quiet = q
+		n.mu.Unlock()
+	}
+}
+
 // since is how long ago ts was.
 func since(ts unix.Timespec) time.Duration { return time.Since(time.Unix(ts.Unix())) }
