@@ -3,6 +3,7 @@ package uffdmap
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -62,3 +63,55 @@ func (c *coreSet) give(cpu int) {
 
 // maxCores is how many cores a unix.CPUSet tells apart.
 const maxCores = int(unsafe.Sizeof(unix.CPUSet{})) * 8
+
+// onAllCores calls do for each item, in order, on all cores, until one fails.
+func onAllCores[T any](items []T, do func(item T) error) error {
+	errs := make([]error, len(items))
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range min(len(items), runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
+				if errs[i] = do(items[i]); errs[i] != nil {
+					next.Store(int64(len(items)))
+				}
+			}
+		})
+	}
+	all.Wait()
+	return firstError(errs...)
+}
+
+// inParallel is onAllCores in a pager, whose GOMAXPROCS is not the number of cores, and
+// which gives each worker one of them. do gets memory for one frame, or for maxRun bytes of
+// frames.
+func inParallel[T any](items []T, do func(buf []byte, item T) error) error {
+	var next atomic.Int64
+	var once sync.Once
+	var first error
+	fail := func(err error) {
+		once.Do(func() { first = err })
+		next.Store(int64(len(items)))
+	}
+	var all sync.WaitGroup
+	var cores coreSet
+	for range min(runtime.NumCPU(), len(items)) {
+		all.Go(func() {
+			defer cores.stay()()
+			buf, err := newScratch()
+			if err != nil {
+				fail(err)
+				return
+			}
+			defer freeScratch(buf)
+			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
+				if err := do(buf, items[i]); err != nil {
+					fail(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	return first
+}

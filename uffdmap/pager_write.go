@@ -6,8 +6,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -273,39 +271,6 @@ func pwriteFull(fd int, p []byte, off int64) error {
 		p, off = p[max(n, 0):], off+int64(max(n, 0))
 	}
 	return nil
-}
-
-// inParallel calls do for each item, in order, on all cores, until one fails. do
-// gets memory for one frame, or for maxRun bytes of frames.
-func inParallel[T any](items []T, do func(buf []byte, item T) error) error {
-	var next atomic.Int64
-	var once sync.Once
-	var first error
-	fail := func(err error) {
-		once.Do(func() { first = err })
-		next.Store(int64(len(items)))
-	}
-	var all sync.WaitGroup
-	var cores coreSet
-	for range min(runtime.NumCPU(), len(items)) {
-		all.Go(func() {
-			defer cores.stay()()
-			buf, err := newScratch()
-			if err != nil {
-				fail(err)
-				return
-			}
-			defer freeScratch(buf)
-			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
-				if err := do(buf, items[i]); err != nil {
-					fail(err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-	return first
 }
 
 // address is the address of b, which lies outside the heap.

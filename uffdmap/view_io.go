@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"lazyfs/store"
 )
@@ -185,24 +182,6 @@ func (v *Viewer) Prefetch(ranges ...Range) error {
 		return fmt.Errorf("prefetch %s: %w", v.path, err)
 	}
 	return nil
-}
-
-// onAllCores calls do for each item, in order, on all cores, until one fails.
-func onAllCores[T any](items []T, do func(item T) error) error {
-	errs := make([]error, len(items))
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range min(len(items), runtime.GOMAXPROCS(0)) {
-		all.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
-				if errs[i] = do(items[i]); errs[i] != nil {
-					next.Store(int64(len(items)))
-				}
-			}
-		})
-	}
-	all.Wait()
-	return firstError(errs...)
 }
 
 // A frameRun is the frames from first on and below end.
