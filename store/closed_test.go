@@ -77,3 +77,37 @@ func TestFrameWriterClosed(t *testing.T) {
 		t.Error("two FrameWriters have one buffer")
 	}
 }
+
+// A compaction whose store is closed before it ends leaves the file to who has it then.
+func TestCompactClosedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	fragment(t, path, "front", 100)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	s, err := OpenFile(f, Options{Writable: true, Lent: true})
+	must(t, err)
+	c := newCompactor(s, context.Background(), CompactOptions{}, compactStep)
+	must(t, c.begin())
+	moves := []move{}
+	must(t, c.frames(0, func(n int64, e entry) bool {
+		moves = append(moves, move{frameEntry{n, e}, toEnd})
+		return true
+	}))
+	must(t, s.Close())
+	next, err := OpenFile(f, Options{Writable: true, Lent: true})
+	must(t, err)
+	want := noise(300*MinFrameSize, 1)
+	mustWrite(t, next, want, 0)
+	must(t, next.Close())
+	for what, goOn := range map[string]func() error{
+		"reserve": func() error { return c.reserve(1) },
+		"move":    func() error { return c.moveSome(moves) },
+		"trim":    c.trim,
+	} {
+		if err := goOn(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s of a store that is closed: %v, want os.ErrClosed", what, err)
+		}
+	}
+	verifyStore(t, path, want)
+}

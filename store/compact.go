@@ -236,6 +236,9 @@ func (c *compactor) trim() error {
 	defer s.gate.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
 	s.reclaim()
 	s.punchFree(true)
 	return nil

@@ -32,9 +32,6 @@ func (c *compactor) moveAll(moves []move, left int64) error {
 	}
 	again := false // One move alone is tried again, once.
 	for len(moves) > 0 {
-		if err := c.alive(); err != nil {
-			return err
-		}
 		n, bytes := 0, int64(0)
 		for n < len(moves) && (n == 0 || bytes+moves[n].len() <= c.step) {
 			bytes += moves[n].len()
@@ -76,6 +73,9 @@ func (c *compactor) reserve(moves int) error {
 	defer c.s.gate.RUnlock()
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
+	if err := c.s.usable(); err != nil {
+		return err
+	}
 	return c.s.reserveRecord(c.s.size)
 }
 
@@ -92,6 +92,9 @@ func (c *compactor) giveBack() error {
 func (c *compactor) moveSome(moves []move) error {
 	c.s.gate.RLock()
 	defer c.s.gate.RUnlock()
+	if err := c.alive(); err != nil {
+		return err
+	}
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for some := range slices.Chunk(moves, 16) {
