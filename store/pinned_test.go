@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"lazyfs/codec"
@@ -127,5 +128,46 @@ func TestSmallStoreStaysSmall(t *testing.T) {
 		}
 		must(t, s.Close())
 		verifyStore(t, path, noise(1000, 149))
+	}
+}
+
+// A hastyDisk calls then behind the first read of the superblocks.
+type hastyDisk struct {
+	fileDisk
+	once sync.Once
+	then func()
+}
+
+func (d *hastyDisk) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.fileDisk.ReadAt(p, off)
+	if off == 0 {
+		d.once.Do(d.then)
+	}
+	return n, err
+}
+
+// What a writer uses again between a reader's first look and its lock is not taken for
+// what was there before.
+func TestOvertakenBeforePin(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	w, err := Create(path, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	defer w.Discard()
+	var want []byte
+	write := func() {
+		for i := range byte(9) {
+			want = noise(20*MinFrameSize, i)
+			mustWrite(t, w, want, 0)
+			must(t, w.checkpointNow())
+		}
+	}
+	write()
+	f, err := os.Open(path)
+	must(t, err)
+	r, err := openDisk(&hastyDisk{fileDisk: fileDisk{f}, then: write}, f, Options{})
+	must(t, err)
+	defer r.Discard()
+	if got, err := readAll(r); err != nil || !bytes.Equal(got, want) || r.Generation() != w.Generation() {
+		t.Errorf("generation %d of %d is read wrong: %v", r.Generation(), w.Generation(), err)
 	}
 }
