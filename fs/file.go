@@ -278,6 +278,13 @@ func (f *file) sync() error {
 	return err
 }
 
+// nameless tells whether f has lost its last name.
+func (f *file) nameless() bool {
+	f.times.Lock()
+	defer f.times.Unlock()
+	return f.gone
+}
+
 // setGone notes whether f has lost its last name.
 func (f *file) setGone(gone bool) {
 	f.times.Lock()

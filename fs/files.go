@@ -30,7 +30,7 @@ type files struct {
 	limit   int        // of waiting
 	room    *sync.Cond // waiting has become less
 	closed  bool       // the mount has ended: everything is closed at once
-	failed  error      // of the first file that could not be closed durably
+	failed  error      // see fail
 
 	full chan struct{} // tells run that waiting exceeds its limit
 }
@@ -164,11 +164,9 @@ func (t *files) close(f *file) error {
 	if untold := f.failure(); untold != nil {
 		f.m.nodes.fail(f.shown, untold)
 	}
+	t.fail(err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.failed == nil {
-		t.failed = err
-	}
 	if f.refs == 0 {
 		delete(t.open, f.shown)
 		t.waiting--
@@ -177,6 +175,15 @@ func (t *files) close(f *file) error {
 		f.path = -1
 	}
 	return err
+}
+
+// fail remembers the first error of which the end of the mount tells.
+func (t *files) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == nil {
+		t.failed = err
+	}
 }
 
 // idle tells whether f is open and nobody uses it.

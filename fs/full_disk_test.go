@@ -2,8 +2,10 @@ package fs_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -209,4 +211,91 @@ func TestCloseTellsWriter(t *testing.T) {
 			t.Errorf("%s: closing what the disk has no room for: %v, want %v", kind, err, syscall.ENOSPC)
 		}
 	}
+}
+
+// Who waits for the end of a mount learns of what the disk had no room for and nobody was
+// told of: what was written to a mapping of a file that was closed, or is open at the end.
+// He does not where it was told, or the file has been removed.
+func TestEndTellsLoss(t *testing.T) {
+	for _, kind := range []string{"store", "plain"} {
+		t.Run(kind, func(t *testing.T) { endTellsLoss(t, kind) })
+	}
+}
+
+func endTellsLoss(t *testing.T, kind string) {
+	detach := func(d *daemon) error { return unix.Unmount(d.dir, unix.MNT_DETACH) }
+	for _, way := range []struct {
+		name string
+		lose func(*daemon, *os.File) error
+		want bool // that it is told
+	}{
+		{"closed", func(d *daemon, f *os.File) error {
+			if _, err := f.Write(noise(8 << 20)); err != nil {
+				return err
+			}
+			if err := f.Close(); !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("close: %v, want %v", err, unix.ENOSPC)
+			}
+			return detach(d)
+		}, false},
+		{"mapped", func(d *daemon, f *os.File) error { return errors.Join(loseMapped(f), detach(d)) }, true},
+		{"removed", func(d *daemon, f *os.File) error {
+			return errors.Join(os.Remove(f.Name()), loseMapped(f), detach(d))
+		}, false},
+		{"open", func(d *daemon, f *os.File) error {
+			_, err := f.Write(noise(8 << 20))
+			return errors.Join(err, d.cmd.Process.Signal(syscall.SIGTERM))
+		}, true},
+	} {
+		back := smallDisk(t)
+		if kind == "plain" {
+			write(t, filepath.Join(back, "f"), nil)
+		}
+		fill(t, back, 4<<20)
+		d := mountRW(t, back)
+		f, err := os.OpenFile(d.path("f"), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := way.lose(d, f); err != nil {
+			t.Fatalf("%s: %v", way.name, err)
+		}
+		if err := <-d.done; (err != nil) != way.want {
+			t.Errorf("%s: the mount ends with %v: %s", way.name, err, d.log)
+		}
+	}
+}
+
+// loseMapped closes f and has a process of its own do fillMapped with it: while that waits for
+// the mount its memory is locked, and what the daemon says could not be read.
+func loseMapped(f *os.File) error {
+	path, err := os.OpenFile(fmt.Sprint("/proc/self/fd/", f.Fd()), unix.O_PATH, 0)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	defer path.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), mapEnv+"=/proc/self/fd/3")
+	cmd.ExtraFiles = []*os.File{path}
+	return cmd.Run()
+}
+
+// fillMapped writes 8 MiB that don't compress to a mapping of the file at path, after it has
+// closed that.
+func fillMapped(path string) error {
+	const size = 8 << 20
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	mem, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	copy(mem, noise(size))
+	return unix.Munmap(mem)
 }

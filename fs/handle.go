@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -13,11 +14,12 @@ import (
 // A handle is what the kernel has open.
 type handle struct {
 	node   *node
-	file   *file   // nil for a folder
-	fd     int     // of a file that passes through, otherwise -1
-	dir    *folder // nil for a file
-	writes bool    // is open for writing
-	losses int     // of file, which are known; guarded by file.times
+	file   *file       // nil for a folder
+	fd     int         // of a file that passes through, otherwise -1
+	dir    *folder     // nil for a file
+	writes bool        // is open for writing
+	closed atomic.Bool // a descriptor of it was closed, which has told of losses until then
+	losses int         // of file, which are known; guarded by file.times
 }
 
 // handles numbers the open handles.
@@ -199,6 +201,9 @@ func (m *mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	h.settlePlain()
+	if h.closed.Load() {
+		m.keepLoss(h) // Of what was written to a mapping since then.
+	}
 	if h.fd >= 0 {
 		unix.Close(h.fd)
 	}

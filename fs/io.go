@@ -97,6 +97,7 @@ func (m *mount) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if err := h.file.commit(); err != nil {
 		return status(err)
 	}
+	h.closed.Store(true)
 	if h.writes {
 		if err := h.newLoss(); err != nil {
 			return status(err)

@@ -1,5 +1,7 @@
 package fs
 
+import "fmt"
+
 // lose notes that something was refused that the kernel has handed over from its pages,
 // and holds for written.
 func (f *file) lose(err error) {
@@ -20,6 +22,17 @@ func (h *handle) newLoss() error {
 	}
 	h.losses = h.file.losses
 	return h.file.loss
+}
+
+// keepLoss has the end of the mount tell of a loss that this process has not told who wrote
+// by h. What has no name left is none.
+func (m *mount) keepLoss(h *handle) {
+	if !h.writes {
+		return
+	}
+	if err := h.newLoss(); err != nil && !h.file.nameless() {
+		m.files.fail(fmt.Errorf("%s: %w", h.file.backingPath(), err))
+	}
 }
 
 // forgetLost makes the kernel forget f, which nobody uses now, if something of it could

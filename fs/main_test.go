@@ -29,6 +29,9 @@ import (
 // touched a mount served by its own process could wait for itself.
 const daemonEnv = "LAZYFS_TEST_MOUNT"
 
+// mapEnv holds the path of the file for which a process of this test binary is to do fillMapped.
+const mapEnv = "LAZYFS_TEST_MAP"
+
 // A mountSpec is what a daemon mounts.
 type mountSpec struct {
 	Source, Dir string
@@ -47,6 +50,12 @@ type mountSpec struct {
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(daemonEnv); spec != "" {
 		os.Exit(serve(spec))
+	}
+	if path := os.Getenv(mapEnv); path != "" {
+		if err := fillMapped(path); err != nil {
+			log.Fatal(err)
+		}
+		os.Exit(0)
 	}
 	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
 		fmt.Fprintf(os.Stderr, "these tests need FUSE: %v\n", err)

@@ -21,6 +21,11 @@ const unmountTries = 100 * time.Millisecond
 func (s *Server) finish() {
 	<-s.ended
 	close(s.stopSync)
+	for _, h := range s.m.handles.all() {
+		if h.file != nil {
+			s.m.keepLoss(h)
+		}
+	}
 	s.err = errors.Join(s.stays, s.m.files.closeAll())
 	if s.m.opt.Writable {
 		s.err = errors.Join(s.err, s.m.syncBacking())
