@@ -265,3 +265,39 @@ func sameMessage(t *testing.T, got []byte, h fuse.OutHeader, body []byte) {
 		t.Errorf("message is\n% x, want\n% x", got, want)
 	}
 }
+
+// After the kernel's last request no loop begins, whoever asks for one: the device's
+// descriptor may belong to another file by then.
+func TestNoLoopAfterEnd(t *testing.T) {
+	k := connect(t, fuse.NewDefaultRawFileSystem()).serve()
+	k.end()
+	before := len(k.c.loops)
+	k.c.readers.Store(0)
+	k.c.relieve()
+	k.c.mu.Lock()
+	k.c.call()
+	k.c.mu.Unlock()
+	if got := len(k.c.loops); got != before {
+		t.Errorf("%d loops, want the %d that there were", got, before)
+	}
+}
+
+// The device is not closed while somebody is about to write to it.
+func TestCloseWaitsForNotify(t *testing.T) {
+	k := connect(t, fuse.NewDefaultRawFileSystem()).serve()
+	k.c.open.RLock()
+	unix.Close(k.fd)
+	for ended := false; !ended; {
+		k.c.mu.Lock()
+		ended = k.c.ended
+		k.c.mu.Unlock()
+	}
+	select {
+	case <-k.done:
+		t.Error("the device is closed beside a notification")
+	case <-time.After(100 * time.Millisecond):
+	}
+	k.c.open.RUnlock()
+	k.fd = -1
+	<-k.done
+}
