@@ -141,3 +141,28 @@ func TestQueueLoadsOnce(t *testing.T) {
 		t.Errorf("%d touches wait, the last is %+v: want %d, %+v", len(pl.queue), last, len(faults), loading)
 	}
 }
+
+// Whoever waits for a frame's lock gets it when that is free, though another waits for
+// another frame for longer.
+func TestLocksWake(t *testing.T) {
+	l := newLockSet(nil)
+	locked := make(chan int64)
+	for n := range int64(2) {
+		l.lock(n)
+		go func() {
+			l.lock(n)
+			locked <- n
+		}()
+		eventually(t, "a goroutine that waits", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.waiting == int(n)+1
+		})
+	}
+	for _, n := range []int64{1, 0} {
+		l.unlock(n)
+		if got := <-locked; got != n {
+			t.Errorf("frame %d was locked, want %d", got, n)
+		}
+	}
+}
