@@ -346,3 +346,27 @@ func TestMapEvictsUncommitted(t *testing.T) {
 	})
 	same(t, "mapping", m.Bytes(), data)
 }
+
+// A touch of a frame that was evicted and can't be read again is a fault, and waits for
+// nothing.
+func TestMapEvictedUnreadable(t *testing.T) {
+	const frame = 16 << 10
+	failing := filepath.Join(t.TempDir(), "failing")
+	t.Setenv(failingEnv, failing)
+	data := content(64*frame, 79)
+	m := mustMap(t, pack(t, data, store.CreateOptions{}), Options{Writable: true, MemoryLimit: 1})
+	same(t, "mapping", m.Bytes(), data)
+	must(t, "fail", os.WriteFile(failing, nil, 0o600))
+	faults := 0
+	for at := 0; at < len(data); at += frame {
+		v, fault := peek(m.Bytes(), at)
+		if fault != 0 {
+			faults++
+		} else if v != data[at] {
+			t.Errorf("byte %#x is %#x, want %#x", at, v, data[at])
+		}
+	}
+	if faults == 0 {
+		t.Error("no frame was evicted")
+	}
+}
