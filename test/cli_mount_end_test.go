@@ -1,0 +1,79 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the daemon could not write at the end is an error of umount, which names it.
+func TestUmountNotWritten(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "--rw", "stores", "mnt")
+	// A file that it may not make longer stands for a disk that fails.
+	limit := unix.Rlimit{Cur: 8192, Max: 8192}
+	if err := unix.Prlimit(daemonOf(t, dir+"/mnt"), unix.RLIMIT_FSIZE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/mnt/x", noise(1, 1<<20), 0o644); !errors.Is(err, unix.EFBIG) {
+		t.Errorf("write: %v, want EFBIG", err)
+	}
+	fails(t, dir, 3, "lazyfs umount: "+dir+"/mnt: unmounted, but not everything was written: "+dir+"/stores/x.lazy: write x.lazy: file too large\n", "umount", "mnt")
+	if mounted(t, dir+"/mnt") {
+		t.Error("still mounted after umount")
+	}
+}
+
+// A mount that is interrupted before it is ready leaves no mount and no daemon.
+func TestMountInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	if err := os.Mkdir(dir+"/mnt", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	place, err := os.Open(dir + "/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer place.Close()
+	// As another mount of the place does, this lets the daemon wait.
+	if err := unix.Flock(int(place.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	c := command(dir, "mount", "stores", "mnt")
+	errs, err := os.Create(dir + "/errors") // A pipe would stay open until the daemon's end.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer errs.Close()
+	c.Stderr = errs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var daemon int
+	eventually(t, "there is a daemon", func() bool {
+		children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.Process.Pid))
+		for _, path := range children {
+			b, _ := os.ReadFile(path)
+			if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+				daemon = n
+			}
+		}
+		return daemon != 0
+	})
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // the exit code is checked below
+	failed(t, result{err: string(read(t, dir+"/errors")), code: c.ProcessState.ExitCode()}, 3, "lazyfs mount: interrupted\n")
+	if alive(daemon) || mounted(t, dir+"/mnt") {
+		t.Error("the daemon or the mount is there still")
+	}
+}
