@@ -125,7 +125,7 @@ func (r *record) remove() {
 }
 
 // openRecord opens the record of a mount, or returns nil when there is none, or nothing
-// in it yet.
+// in it yet. In /tmp somebody else may have made what has its name.
 func openRecord(m mountPoint) (*record, error) {
 	for _, folder := range recordFolders(m.uid) {
 		// Nothing but a regular file is waited for.
@@ -135,6 +135,11 @@ func openRecord(m mountPoint) (*record, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		info, err := f.Stat()
+		if err != nil || int(info.Sys().(*syscall.Stat_t).Uid) != m.uid {
+			f.Close()
+			continue
 		}
 		r := &record{file: f}
 		if err = r.read(); errors.Is(err, io.EOF) {

@@ -91,21 +91,62 @@ func TestRecordReadWhileItEnds(t *testing.T) {
 	<-ended
 }
 
-// A record in which nothing is written yet is none: its mount is not ready.
-func TestRecordEmpty(t *testing.T) {
-	uid := 1<<30 + os.Getpid() // nobody's
-	folder := fmt.Sprintf("/tmp/lazyfs-%d", uid)
+// userRecords makes the folder in /tmp for the records of a user who is nobody else.
+func userRecords(t *testing.T) (folder string, uid int) {
+	t.Helper()
+	uid = 1<<30 + os.Getpid()
+	folder = fmt.Sprintf("/tmp/lazyfs-%d", uid)
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(folder) })
+	return folder, uid
+}
+
+// A record in which nothing is written yet is none: its mount is not ready.
+func TestRecordEmpty(t *testing.T) {
+	folder, uid := userRecords(t)
 	f, err := createRecord(folder, "0:1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if r, err := openRecord(mountPoint{device: "0:1", uid: uid}); r != nil || err != nil {
+	if err := f.Chown(uid, -1); err != nil {
+		t.Fatal(err)
+	}
+	m := mountPoint{device: "0:1", uid: uid}
+	if r, err := openRecord(m); r != nil || err != nil {
 		t.Errorf("empty record: %v, %v, want none", r, err)
+	}
+	if _, err := f.WriteString(`{"pid":7}`); err != nil {
+		t.Fatal(err)
+	}
+	r, err := openRecord(m)
+	if err != nil || r == nil || r.PID != 7 {
+		t.Fatalf("written record: %+v, %v", r, err)
+	}
+	r.file.Close()
+}
+
+// What somebody else has put in the place of a user's record is none, and nobody waits
+// for it or for the process that it names.
+func TestRecordOfOther(t *testing.T) {
+	folder, uid := userRecords(t)
+	path := folder + "/0:1"
+	for what, make := range map[string]func() error{
+		"a record":        func() error { return os.WriteFile(path, []byte(`{"pid":1}`), 0o600) },
+		"a pipe":          func() error { return unix.Mkfifo(path, 0o600) },
+		"a symbolic link": func() error { return os.Symlink("/etc/passwd", path) },
+	} {
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := openRecord(mountPoint{device: "0:1", uid: uid}); r != nil {
+			t.Errorf("%s of another user: %+v, %v, want none", what, r, err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
