@@ -63,6 +63,9 @@ type endingWriter struct {
 }
 
 func (e endingWriter) Write(p []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
 	var n int
 	written := make(chan error, 1)
 	go func() {
