@@ -212,8 +212,12 @@ func TestUnpackMixedFolder(t *testing.T) {
 	if err := os.Truncate(dir+"/mixed/README", 1<<40); err != nil {
 		t.Fatal(err)
 	}
+	// Of two names of one store one is shown as it is, and one as what it holds.
+	if err := os.Link(dir+"/mixed/x.lazy", dir+"/mixed/z.lazy"); err != nil {
+		t.Fatal(err)
+	}
 	must(t, dir, "unpack", "mixed", "out")
-	if got, want := list(t, dir+"/out"), []string{"README", "x", "x.lazy", "y", "y.lazy"}; !slices.Equal(got, want) {
+	if got, want := list(t, dir+"/out"), []string{"README", "x", "x.lazy", "y", "y.lazy", "z"}; !slices.Equal(got, want) {
 		t.Errorf("unpacked %q, want %q", got, want)
 	}
 	for name, want := range map[string][]byte{
@@ -221,6 +225,7 @@ func TestUnpackMixedFolder(t *testing.T) {
 		"x.lazy": read(t, dir+"/mixed/x.lazy"),
 		"y":      plain,
 		"y.lazy": plain,
+		"z":      plain,
 	} {
 		if got := read(t, dir+"/out/"+name); string(got) != string(want) {
 			t.Errorf("%s has other bytes", name)
