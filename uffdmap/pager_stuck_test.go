@@ -169,9 +169,10 @@ func stuckWriteBody(args []string) error {
 		return err
 	}
 	const frame = 1 << 14
+	const whole = 254
 	var seen atomic.Int32
 	b, folder := m.Bytes(), os.Getenv(stuckEnv)
-	frames := []int{1, 11, 21, 31, 41, 51} // more than the pager has threads
+	frames := stuckFrames()
 	for _, n := range frames {
 		allow := filepath.Join(folder, strconv.Itoa(n))
 		if err := os.WriteFile(allow, nil, 0o600); err != nil {
@@ -183,7 +184,7 @@ func stuckWriteBody(args []string) error {
 			return err
 		}
 	}
-	seen.Store(int32(b[60*frame]))
+	seen.Store(int32(b[whole*frame]))
 	faults := m.Stats().Faults
 	for _, n := range frames {
 		go func() { seen.Store(int32(b[n*frame])) }()
@@ -195,15 +196,25 @@ func stuckWriteBody(args []string) error {
 		go func() { b[n*frame+pageSize] = 1 }()
 	}
 	time.Sleep(50 * time.Millisecond) // Nothing shows that the writes wait.
-	b[60*frame] = 1
+	b[whole*frame] = 1
 	fmt.Println("done")
 	select {}
+}
+
+// stuckFrames are more frames than the pager begins with threads, not in sequence, of
+// the 254 first ones.
+func stuckFrames() (frames []int) {
+	for n := range min(minWorkers()+2, 253/4) {
+		frames = append(frames, 1+4*n)
+	}
+	return frames
 }
 
 // A write to a frame that is just being loaded keeps no other write waiting.
 func TestStuckWrite(t *testing.T) {
 	c := command("stuck write", pack(t, content(4<<20, 32), store.CreateOptions{}))
-	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), "GOMAXPROCS=24", "GODEBUG=asyncpreemptoff=1")
+	procs := 2*len(stuckFrames()) + 12 // Whoever waits for a page keeps a P.
+	c.Env = append(c.Env, stuckEnv+"="+t.TempDir(), fmt.Sprintf("GOMAXPROCS=%d", procs), "GODEBUG=asyncpreemptoff=1")
 	waitFor(t, c, "done\n")
 	c.Process.Kill()
 	c.Wait()
