@@ -175,10 +175,11 @@ func (m *served) takeFrame(buf []byte, n int64) ([]byte, error) {
 // program may have punched pages out since, which must not come back older than that.
 // The caller holds the frame's lock and no other.
 func (m *served) awaitStore(n int64) {
-	if m.isCopied(n) {
-		m.handing.Lock()
-		m.handing.Unlock()
+	if !m.isCopied(n) {
+		return
 	}
+	m.handing.Lock() // When it can be had, nothing is on its way.
+	defer m.handing.Unlock()
 }
 
 // isBehind says whether the store may lack what a write-back has copied of frame n. The
