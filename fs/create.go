@@ -197,7 +197,8 @@ func (m *mount) newStore(dir place, fd int, name string, k maker) (creation, err
 	f := &file{m: m, shown: shown{inodeOf(st), true}, path: path, name: name}
 	f.set(s, true, st)
 	// A store that has no byte yet was not synced either.
-	f.since, f.uncommitted = time.Now(), true
+	f.since = time.Now()
+	f.uncommitted.Store(true)
 	if err = unix.Fstat(path, st); err == nil {
 		c.file, err = m.files.add(f)
 	}

@@ -44,7 +44,9 @@ type file struct {
 	// left to do only when that has been done. It is taken before mu.
 	syncing sync.Mutex
 
-	times sync.Mutex // guards what follows; taken after mu
+	uncommitted atomic.Bool // written to since the last commit; changed with times held
+
+	times sync.Mutex // guards what follows; taken after mu, before nodes.mu
 	// Once a store has been open for writing its commits disturb the times of
 	// the backing inode. Then mtime and ctime are what users see. Of a plain file
 	// mtime is that of the last write from the kernel's pages.
@@ -52,7 +54,6 @@ type file struct {
 	mtime, ctime unix.Timespec
 	untold       bool      // changed since the kernel last told mtime and ctime
 	settled      bool      // the backing inode's mtime is mtime
-	uncommitted  bool      // written to since the last commit
 	since        time.Time // of the oldest write that isn't synced; zero: none
 	err          error     // of a sync or close in the background, for the next fsync
 	losses       int       // see lose
@@ -219,7 +220,7 @@ func (f *file) changed(fromPages bool) {
 		f.mtime, f.ctime = now, now
 	}
 	f.untold, f.settled = true, false
-	f.uncommitted = true
+	f.uncommitted.Store(true)
 	if f.since.IsZero() {
 		f.since = time.Now()
 	}
@@ -230,8 +231,7 @@ func (f *file) commit() error {
 	f.syncing.Lock()
 	defer f.syncing.Unlock()
 	f.times.Lock()
-	todo := f.uncommitted
-	f.uncommitted = false
+	todo := f.uncommitted.Swap(false)
 	f.times.Unlock()
 	if !todo {
 		return nil
@@ -240,19 +240,16 @@ func (f *file) commit() error {
 	f.unsettle()
 	if err != nil {
 		f.times.Lock()
-		f.uncommitted = true
+		f.uncommitted.Store(true)
 		f.times.Unlock()
 		f.m.logStore(f, err)
 	}
 	return err
 }
 
-// committed tells whether nothing was written since the last commit.
-func (f *file) committed() bool {
-	f.times.Lock()
-	defer f.times.Unlock()
-	return !f.uncommitted
-}
+// committed tells whether nothing was written since the last commit. It takes no lock, since
+// it is asked with files.mu held.
+func (f *file) committed() bool { return !f.uncommitted.Load() }
 
 // sync makes what was written survive a loss of power, and reports an earlier
 // failure of a sync in the background once.
@@ -260,8 +257,8 @@ func (f *file) sync() error {
 	f.syncing.Lock()
 	defer f.syncing.Unlock()
 	f.times.Lock()
-	since, uncommitted, err := f.since, f.uncommitted, f.err
-	f.since, f.uncommitted, f.err = time.Time{}, false, nil
+	since, uncommitted, err := f.since, f.uncommitted.Swap(false), f.err
+	f.since, f.err = time.Time{}, nil
 	f.times.Unlock()
 	if since.IsZero() {
 		return err
@@ -270,7 +267,10 @@ func (f *file) sync() error {
 	f.unsettle()
 	if e != nil {
 		f.times.Lock()
-		f.since, f.uncommitted = since, f.uncommitted || uncommitted
+		f.since = since
+		if uncommitted {
+			f.uncommitted.Store(true)
+		}
 		f.times.Unlock()
 		f.m.logStore(f, e)
 		return e

@@ -202,7 +202,8 @@ func (f *file) closeStore() error {
 	f.s = nil
 	f.times.Lock()
 	gone := f.gone
-	f.since, f.uncommitted = time.Time{}, false
+	f.since = time.Time{}
+	f.uncommitted.Store(false)
 	f.times.Unlock()
 	if gone {
 		// What is committed is enough: the inode may be opened again, but it

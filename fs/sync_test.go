@@ -52,3 +52,26 @@ func TestSyncTogether(t *testing.T) {
 		})
 	}
 }
+
+// Who leaves a file keeps nobody from the table of files while the times of that are in use:
+// who has these may wait for somebody who waits for the table.
+func TestLeaveHoldsNobodyUp(t *testing.T) {
+	m := &mount{}
+	m.files.init()
+	f := &file{m: m}
+	if _, err := m.files.add(f); err != nil {
+		t.Fatal(err)
+	}
+	f.times.Lock()
+	defer f.times.Unlock()
+	left := make(chan int, 1)
+	go func() { left <- m.files.leave(f, f.committed) }()
+	select {
+	case n := <-left:
+		if n != 0 {
+			t.Errorf("%d references are left, want none", n)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the times")
+	}
+}
