@@ -25,7 +25,7 @@ func (h *handle) newLoss() error {
 }
 
 // keepLoss has the end of the mount tell of a loss that this process has not told who wrote
-// by h. What has no name left is none.
+// by h. What has no name left is none. What the kernel has told may be told again.
 func (m *mount) keepLoss(h *handle) {
 	if !h.writes {
 		return
