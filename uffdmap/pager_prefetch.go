@@ -37,10 +37,14 @@ func (m *served) prefetchRun(buf []byte, r frameRun) error {
 	return nil
 }
 
-// settled waits until nobody is at frame n, and says whether it is resident.
+// settled waits until nobody is at frame n, and says whether it is resident. If it is not,
+// it can be brought in then.
 func (m *served) settled(n int64) bool {
 	m.locks.lock(n)
 	defer m.locks.unlock(n)
-	m.awaitStore(n)
-	return m.complete(m.extent(n))
+	complete := m.complete(m.extent(n))
+	if !complete {
+		m.awaitStore(n)
+	}
+	return complete
 }
