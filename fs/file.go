@@ -44,7 +44,7 @@ type file struct {
 	// left to do only when that has been done. It is taken before mu.
 	syncing sync.Mutex
 
-	uncommitted atomic.Bool // written to since the last commit; changed with times held
+	uncommitted atomic.Bool // written to since the last commit
 
 	times sync.Mutex // guards what follows; taken after mu, before nodes.mu
 	// Once a store has been open for writing its commits disturb the times of
@@ -230,18 +230,13 @@ func (f *file) changed(fromPages bool) {
 func (f *file) commit() error {
 	f.syncing.Lock()
 	defer f.syncing.Unlock()
-	f.times.Lock()
-	todo := f.uncommitted.Swap(false)
-	f.times.Unlock()
-	if !todo {
+	if !f.uncommitted.Swap(false) {
 		return nil
 	}
 	err := f.use((*store.Store).Commit)
 	f.unsettle()
 	if err != nil {
-		f.times.Lock()
 		f.uncommitted.Store(true)
-		f.times.Unlock()
 		f.m.logStore(f, err)
 	}
 	return err
