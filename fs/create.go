@@ -183,13 +183,7 @@ func (m *mount) newStore(dir place, fd int, name string, k maker) (creation, err
 		unix.Close(fd)
 		return c, err
 	}
-	s, err := store.CreateFile(os.NewFile(uintptr(fd), name), store.CreateOptions{
-		Codec:      m.opt.Codec,
-		Level:      m.opt.Level,
-		FrameSize:  m.opt.FrameSize,
-		Cache:      m.cache,
-		DirtyBytes: dirtyBytes,
-	})
+	s, err := store.CreateFile(os.NewFile(uintptr(fd), name), *m.newStores())
 	if err != nil {
 		unix.Close(path)
 		return c, err
@@ -207,6 +201,17 @@ func (m *mount) newStore(dir place, fd int, name string, k maker) (creation, err
 		s.Discard()
 	}
 	return c, err
+}
+
+// newStores says what new stores are like.
+func (m *mount) newStores() *store.CreateOptions {
+	return &store.CreateOptions{
+		Codec:      m.opt.Codec,
+		Level:      m.opt.Level,
+		FrameSize:  m.opt.FrameSize,
+		Cache:      m.cache,
+		DirtyBytes: dirtyBytes,
+	}
 }
 
 // createPlain makes a file that is no store.

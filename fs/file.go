@@ -89,6 +89,7 @@ func (f *file) need(write bool) (opened, inval bool, err error) {
 			Writable:   write,
 			Cache:      f.m.cache,
 			Expect:     known.generation,
+			Blank:      f.m.newStores(),
 			DirtyBytes: dirtyBytes,
 		})
 		if err != nil {

@@ -83,8 +83,8 @@ func (m *mount) knows(i inode) bool {
 // probe fills e.store and e.size for the file e.backing in dir whose e.st is known,
 // and only for one whose name allows it to be a store.
 //
-// A file that has the magic of a store and is damaged is a store of size 0: it
-// keeps its name, and opening it fails. So is one that this user may not read, whatever
+// A file that is Blank is an empty store. One that has the magic of
+// a store and is damaged is a store of size 0: it keeps its name, and opening it fails. So is one that this user may not read, whatever
 // it is: nobody could tell, and his own stores keep their names. What can't be read for
 // another reason is an error.
 func (m *mount) probe(dir place, e *entry) error {
@@ -160,7 +160,7 @@ func (m *mount) probeFirst(fd int, name string, st *unix.Stat_t, flags int) (pro
 	if !whole {
 		return probed{}, false
 	}
-	p, err := m.toProbed(sum, name, err)
+	p, err := m.toProbed(fd, sum, name, err)
 	if err != nil {
 		return probed{}, false
 	}
@@ -180,21 +180,21 @@ func (m *mount) probeFile(fd int, name string, st *unix.Stat_t) (probed, error) 
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	sum, err := store.Probe(f)
-	p, err := m.toProbed(sum, name, err)
+	p, err := m.toProbed(fd, sum, name, err)
 	if err == nil {
 		m.probes.set(st, p)
 	}
 	return p, err
 }
 
-// toProbed is what a probe of the file name has found, sum or err. Its error says that it
-// has found nothing out.
-func (m *mount) toProbed(sum store.Summary, name string, err error) (probed, error) {
+// toProbed is what a probe of the file fd, called name, has found, sum or err. Its error
+// says that it has found nothing out.
+func (m *mount) toProbed(fd int, sum store.Summary, name string, err error) (probed, error) {
 	switch {
 	case err == nil:
 		return probed{store: true, size: sum.Size, generation: sum.Generation}, nil
 	case errors.Is(err, store.ErrNotStore):
-		return probed{}, nil
+		return probed{store: store.Blank(fd)}, nil
 	}
 	m.logOnce("%s: %v", name, err)
 	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrVersion) {

@@ -43,7 +43,7 @@ func ignoreNotExist(err error) error {
 	return err
 }
 
-// CreateFile makes a new store in the empty file f, which is open for reading
+// CreateFile makes a new store in the file f, which is Blank, and open for reading
 // and writing, and opens it for writing. f belongs to the store from then on,
 // also when CreateFile fails.
 func CreateFile(f *os.File, o CreateOptions) (*Store, error) {
@@ -60,11 +60,16 @@ func createFile(f *os.File, o CreateOptions) (*Store, error) {
 		return nil, err
 	}
 	d := fileDisk{f}
-	switch n, err := d.Size(); {
+	n, err := d.Size()
+	switch {
 	case err != nil:
 		return nil, err
-	case n != 0:
+	case n > 0 && !Blank(int(f.Fd())):
 		return nil, fmt.Errorf("file is not empty: %w", fs.ErrExist)
+	case n > 0:
+		if err := d.Truncate(0); err != nil {
+			return nil, err
+		}
 	}
 	return createDisk(d, f, o)
 }
@@ -72,15 +77,11 @@ func createFile(f *os.File, o CreateOptions) (*Store, error) {
 // createDisk writes the first block of a new store on d, whose file is f if it is one,
 // and opens it for writing.
 func createDisk(d disk, f *os.File, o CreateOptions) (*Store, error) {
-	sb, err := newSuperblock(o)
+	b, err := firstBlock(o)
 	if err != nil {
 		return nil, err
 	}
-	var b [dataStart]byte
-	sb.encode(b[:slotLen])
-	sb.copied = true
-	sb.encode(b[slotLen:])
-	if _, err := d.WriteAt(b[:], 0); err != nil {
+	if _, err := d.WriteAt(b, 0); err != nil {
 		return nil, err
 	}
 	s, err := openDisk(d, f, Options{Writable: true, Cache: o.Cache, DirtyBytes: o.DirtyBytes})
@@ -92,6 +93,19 @@ func createDisk(d disk, f *os.File, o CreateOptions) (*Store, error) {
 	}
 	s.durable, s.slotDurable = 0, false // Until the first Sync.
 	return s, nil
+}
+
+// firstBlock is all that a new store consists of.
+func firstBlock(o CreateOptions) ([]byte, error) {
+	sb, err := newSuperblock(o)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, dataStart)
+	sb.encode(b[:slotLen])
+	sb.copied = true
+	sb.encode(b[slotLen:])
+	return b, nil
 }
 
 func newSuperblock(o CreateOptions) (*superblock, error) {

@@ -40,6 +40,11 @@ type Options struct {
 	// means that nothing is known.
 	Expect uint64
 
+	// Blank, unless it is nil, says what new store a file is that is Blank, and would
+	// be none otherwise. A reader sees it empty, a writer makes its first block. Cache
+	// and DirtyBytes are those of Options.
+	Blank *CreateOptions
+
 	// DirtyBytes bounds the written plain bytes that wait in memory to be
 	// compressed. Zero means 16 MiB. One frame waits however small it is.
 	DirtyBytes int64
@@ -72,6 +77,9 @@ func Open(path string, o Options) (*Store, error) {
 // f belongs to the store from then on, also when OpenFile fails, unless o.Lent.
 func OpenFile(f *os.File, o Options) (*Store, error) {
 	s, err := openFile(f, o)
+	if o.Blank != nil && errors.Is(err, ErrNotStore) {
+		s, err = openBlank(f, o, err)
+	}
 	if err != nil {
 		if !o.Lent {
 			f.Close()

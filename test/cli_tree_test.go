@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -216,11 +217,16 @@ func TestUnpackMixedFolder(t *testing.T) {
 	if err := os.Link(dir+"/mixed/x.lazy", dir+"/mixed/z.lazy"); err != nil {
 		t.Fatal(err)
 	}
+	// Without any data it is an empty store, as a power cut leaves it.
+	if err := errors.Join(os.WriteFile(dir+"/mixed/new.lazy", nil, 0o644), os.Truncate(dir+"/mixed/new.lazy", 8192)); err != nil {
+		t.Fatal(err)
+	}
 	must(t, dir, "unpack", "mixed", "out")
-	if got, want := list(t, dir+"/out"), []string{"README", "x", "x.lazy", "y", "y.lazy", "z"}; !slices.Equal(got, want) {
+	if got, want := list(t, dir+"/out"), []string{"README", "new", "x", "x.lazy", "y", "y.lazy", "z"}; !slices.Equal(got, want) {
 		t.Errorf("unpacked %q, want %q", got, want)
 	}
 	for name, want := range map[string][]byte{
+		"new":    nil,
 		"x":      []byte("other"),
 		"x.lazy": read(t, dir+"/mixed/x.lazy"),
 		"y":      plain,

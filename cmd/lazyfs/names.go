@@ -34,7 +34,7 @@ func plainName(path string) (name string, isStore bool, err error) {
 	if !ok {
 		return name, false, nil
 	}
-	if isStore, err = probe(path); !isStore || err != nil {
+	if isStore, err = probe(path, true); !isStore || err != nil {
 		return name, false, err
 	}
 	if plain != name {
@@ -49,8 +49,8 @@ func plainName(path string) (name string, isStore bool, err error) {
 	return plain, true, nil
 }
 
-// probe says whether the file at path is a store.
-func probe(path string) (bool, error) {
+// probe says whether the file at path is a store, or Blank if that counts as one.
+func probe(path string, blank bool) (bool, error) {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() {
 		return false, err
@@ -62,7 +62,7 @@ func probe(path string) (bool, error) {
 	defer f.Close()
 	_, err = store.Probe(f)
 	if errors.Is(err, store.ErrNotStore) {
-		return false, nil
+		return blank && store.Blank(int(f.Fd())), nil
 	}
 	return err == nil, err
 }

@@ -64,7 +64,7 @@ func createFile(path string, force bool) (*newFile, error) {
 // createOutput opens an empty file that finish will name path, in place of one that
 // has the name, but not of a store, which may stand behind a flag by mistake.
 func createOutput(path string) (*newFile, error) {
-	switch isStore, err := probe(realPath(path)); {
+	switch isStore, err := probe(realPath(path), false); {
 	case isStore:
 		return nil, fmt.Errorf("%s: is a store: it is not replaced", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

@@ -155,7 +155,7 @@ func unpackEntry(ctx context.Context, f *os.File, e treeEntry, jobs int) (int64,
 	}
 	src = sparseFile{f, e.info.Size()}
 	if e.isStore {
-		s, err := store.OpenFile(f, store.Options{})
+		s, err := store.OpenFile(f, store.Options{Blank: &store.CreateOptions{}})
 		if err != nil {
 			return 0, err
 		}
