@@ -130,14 +130,13 @@ type commit struct {
 
 // readLog reads the commits that follow the superblock sb, up to the first that
 // is not whole (FORMAT §5). A commit that may not have been durable counts only
-// if all its frames are as it says. Errors are failed reads.
+// if all its frames are as it says. Errors are failed reads: the commits are those
+// before a block that can't be read, and where a frame can't be all of them count.
 func readLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, error) {
 	commits, err := scanLog(d, fileSize, sb, idSum)
-	if err != nil {
-		return nil, err
-	}
 	t := logTrimmer{d: d, frameSize: sb.frameSize(), idSum: idSum}
-	return t.trim(commits)
+	commits, failed := t.trim(commits)
+	return commits, firstError(err, failed)
 }
 
 // scanLog is readLog but for the frames, which it does not look at.
@@ -162,7 +161,7 @@ func scanLog(d disk, fileSize int64, sb *superblock, idSum uint32) ([]commit, er
 			break // A writer has cut the file since it had fileSize bytes.
 		}
 		if err != nil {
-			return nil, readError(err, "log", at)
+			return commits, readError(err, "log", at)
 		}
 		l, ok := decodeLogBlock(b, seed, idSum)
 		if !ok || l.gen != gen+1 || l.gen > maxGeneration || !l.leaves(leaves) {

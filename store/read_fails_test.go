@@ -10,17 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A brokenDisk can't be read from offset bad on; 0 means that it can.
+// A brokenDisk can't be read where it is bad.
 type brokenDisk struct {
 	*simDisk
-	bad int64
+	bad span
 }
 
 func (d *brokenDisk) ReadAt(p []byte, off int64) (int, error) {
-	if d.bad == 0 || off+int64(len(p)) <= d.bad {
+	if off+int64(len(p)) <= d.bad.from || off >= d.bad.to {
 		return d.simDisk.ReadAt(p, off)
 	}
-	n, _ := d.simDisk.ReadAt(p[:max(0, d.bad-off)], off)
+	n, _ := d.simDisk.ReadAt(p[:max(0, d.bad.from-off)], off)
 	return n, unix.EIO
 }
 
@@ -39,7 +39,7 @@ func TestReadFails(t *testing.T) {
 	must(t, err)
 	for n, e := range entries {
 		for _, in := range []int64{0, 1, frameHeadLen, e.extent().len - 1} {
-			d.bad = e.off() + in
+			d.bad = span{e.off() + in, int64(len(d.now))}
 			got := make([]byte, len(plain))
 			done, err := s.ReadAt(got, 0)
 			if done != n*MinFrameSize || !errors.Is(err, unix.EIO) || errors.Is(err, ErrDamaged) || !bytes.Equal(got[:done], plain[:done]) {

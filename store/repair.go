@@ -118,7 +118,7 @@ func (r *salvage) findState() error {
 	r.size, r.gen = r.sb.size, r.sb.gen
 	commits, err := readLog(r.d, r.fileSize, &r.sb, r.idSum)
 	if err != nil {
-		r.lose(Loss{Kept: true, Cause: fmt.Sprintf("log: %v; the store is as it was before", err)})
+		r.lose(Loss{Kept: true, Cause: fmt.Sprintf("log: %v; what was written last may be missing", err)})
 	}
 	r.takeLog(commits)
 	if r.sure {

@@ -131,6 +131,53 @@ func TestRepairUnclosed(t *testing.T) {
 	}
 }
 
+// Where a part of the log can't be read the commits before it count, and where a frame
+// of its last commit can't, only that is lost.
+func TestRepairUnreadableLog(t *testing.T) {
+	b := breakable(t, "unclosed")
+	frame := b.frames[2000]
+	for _, c := range []struct {
+		name string
+		bad  span
+		lost []Range
+	}{
+		{"block", span{b.logs[2], b.logs[2] + logBlockLen}, nil},
+		{"frame", span{frame.off() + 5, frame.off() + 6}, frameRanges(2000)},
+	} {
+		want := bytes.Clone(b.want)
+		if c.lost != nil {
+			clear(want[c.lost[0].Off:][:MinFrameSize])
+		} else {
+			image := bytes.Clone(b.image)
+			clear(image[c.bad.from:c.bad.to])
+			s, err := openImage(image)
+			must(t, err)
+			want, err = readAll(s)
+			must(t, err)
+		}
+		dst := memoryFile(t, nil)
+		defer dst.Close()
+		var lost, doubts []Range
+		r := &salvage{ctx: context.Background(), d: &brokenDisk{diskWith(b.image), c.bad}, report: func(l Loss) {
+			if l.Kept {
+				doubts = append(doubts, l.Plain)
+			} else {
+				lost = append(lost, l.Plain)
+			}
+		}}
+		_, err := r.run(dst)
+		must(t, err)
+		s, err := Open(dst.Name(), Options{})
+		must(t, err)
+		defer s.Close()
+		got, err := readAll(s)
+		if err != nil || !bytes.Equal(got, want) || !slices.Equal(lost, c.lost) || !slices.Equal(doubts, []Range{{}}) {
+			t.Errorf("%s can't be read: %v, bytes as wanted: %v, lost %v, want %v, doubts %v, want one of the store",
+				c.name, err, bytes.Equal(got, want), lost, c.lost, doubts)
+		}
+	}
+}
+
 // Small stores: those of one frame need no superblock, those within the superblock
 // one of the two; what is no store is refused.
 func TestRepairSmall(t *testing.T) {
