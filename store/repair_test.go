@@ -178,6 +178,31 @@ func TestRepairUnreadableLog(t *testing.T) {
 	}
 }
 
+// Where one superblock is lost it may have been the newer one, which what else is found
+// tells: nothing of the state before that passes for the newest.
+func TestRepairLostSuperblock(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	want := noise(20*MinFrameSize, 1)
+	mustWrite(t, s, want, 0)
+	must(t, s.Sync())
+	for range 2 {
+		mustWrite(t, s, want[:MinFrameSize], int64(s.gen)*MinFrameSize)
+		copy(want[s.gen*MinFrameSize:], want[:MinFrameSize])
+		_, err := newCompactor(s, context.Background(), CompactOptions{}, compactStep).checkpoint(0)
+		must(t, err)
+		for slot := range 2 {
+			image := bytes.Clone(d.now)
+			clear(image[slot*slotLen:][:slotLen])
+			got, _, losses, err := repaired(t, image)
+			if err != nil || !bytes.Equal(got, want) || (len(losses) > 0) != (slot == s.slot) {
+				t.Errorf("superblock %d lost, %d is the newer one: %v, bytes right: %v, losses %+v", slot, s.slot, err, bytes.Equal(got, want), losses)
+			}
+		}
+	}
+}
+
 // Small stores: those of one frame need no superblock, those within the superblock
 // one of the two; what is no store is refused.
 func TestRepairSmall(t *testing.T) {
