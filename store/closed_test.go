@@ -95,11 +95,7 @@ func TestCompactClosedMeanwhile(t *testing.T) {
 		return true
 	}))
 	must(t, s.Close())
-	next, err := OpenFile(f, Options{Writable: true, Lent: true})
-	must(t, err)
-	want := noise(300*MinFrameSize, 1)
-	mustWrite(t, next, want, 0)
-	must(t, next.Close())
+	want := overwrite(t, f)
 	for what, goOn := range map[string]func() error{
 		"reserve": func() error { return c.reserve(1) },
 		"move":    func() error { return c.moveSome(moves) },
@@ -108,6 +104,36 @@ func TestCompactClosedMeanwhile(t *testing.T) {
 		if err := goOn(); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("%s of a store that is closed: %v, want os.ErrClosed", what, err)
 		}
+	}
+	verifyStore(t, path, want)
+}
+
+// overwrite writes the store in f anew, and returns what.
+func overwrite(t *testing.T, f *os.File) []byte {
+	t.Helper()
+	s, err := OpenFile(f, Options{Writable: true, Lent: true})
+	must(t, err)
+	b := noise(300*MinFrameSize, 1)
+	mustWrite(t, s, b, 0)
+	must(t, s.Close())
+	return b
+}
+
+// So does a write that has found out that too much waits, and then the store is closed.
+func TestWriteClosedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.lazy")
+	fragment(t, path, "front", 100)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	s, err := OpenFile(f, Options{Writable: true, Lent: true})
+	must(t, err)
+	mustWrite(t, s, noise(MinFrameSize, 2), 0)
+	n, d := s.oldestDirty(0)
+	must(t, s.Discard())
+	want := overwrite(t, f)
+	if err := s.flushFrame(n, d); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a frame is written to a store that is closed: %v, want os.ErrClosed", err)
 	}
 	verifyStore(t, path, want)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"os"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -66,6 +67,10 @@ func (s *Store) flushFrame(n int64, d *dirtyFrame) error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return os.ErrClosed // The file may have another writer.
+	}
 	if s.dirty[n] != d || s.frozen[n] != nil {
 		s.mu.Unlock()
 		return nil // A commit, Truncate or another writer was faster.
