@@ -129,6 +129,28 @@ func TestRepairUnclosed(t *testing.T) {
 	if !bytes.Equal(got[n:n+MinFrameSize], b.want[n:n+MinFrameSize]) || len(losses) == 0 {
 		t.Errorf("superblocks: the frame of the last commit is not found; losses %+v", losses)
 	}
+	b.judge(t, "superblocks", got, losses)
+}
+
+// Where the index is lost, what was written and never committed takes the place of
+// nothing, also when one superblock is lost that was not the newer one.
+func TestRepairUncommitted(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	want := noise(20*MinFrameSize, 1)
+	mustWrite(t, s, want, 0)
+	must(t, s.checkpointNow())
+	mustWrite(t, s, noise(MinFrameSize, 2), 3*MinFrameSize)
+	must(t, s.flushTo(0))
+	for _, lost := range []int{0, slotLen} {
+		image := bytes.Clone(d.now)
+		clear(image[s.idx.at.off():][:frameHeadLen])
+		clear(image[(1-s.slot)*slotLen:][:lost])
+		if got, _, losses, err := repaired(t, image); err != nil || !bytes.Equal(got, want) || len(losses) == 0 {
+			t.Errorf("%d bytes of the other superblock lost: %v, bytes as committed: %v, losses %+v", lost, err, bytes.Equal(got, want), losses)
+		}
+	}
 }
 
 // Where a part of the log can't be read the commits before it count, and where a frame
@@ -184,17 +206,15 @@ func TestRepairLostSuperblock(t *testing.T) {
 	d := &simDisk{}
 	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
 	must(t, err)
-	want := noise(20*MinFrameSize, 1)
-	mustWrite(t, s, want, 0)
-	must(t, s.Sync())
-	for range 2 {
-		mustWrite(t, s, want[:MinFrameSize], int64(s.gen)*MinFrameSize)
-		copy(want[s.gen*MinFrameSize:], want[:MinFrameSize])
-		_, err := newCompactor(s, context.Background(), CompactOptions{}, compactStep).checkpoint(0)
-		must(t, err)
-		for slot := range 2 {
+	mustWrite(t, s, noise(100, 0), 0)
+	must(t, s.Sync()) // It lies in its superblock.
+	for i := range byte(2) {
+		want := noise(20*MinFrameSize, 1+i)
+		mustWrite(t, s, want, 0)
+		must(t, s.checkpointNow())
+		for slot := range 3 { // The third is none of the two.
 			image := bytes.Clone(d.now)
-			clear(image[slot*slotLen:][:slotLen])
+			clear(image[slot*slotLen : min(slot+1, 2)*slotLen])
 			got, _, losses, err := repaired(t, image)
 			if err != nil || !bytes.Equal(got, want) || (len(losses) > 0) != (slot == s.slot) {
 				t.Errorf("superblock %d lost, %d is the newer one: %v, bytes right: %v, losses %+v", slot, s.slot, err, bytes.Equal(got, want), losses)
