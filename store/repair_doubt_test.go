@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"slices"
 	"testing"
 
 	"lazyfs/codec"
@@ -98,5 +99,93 @@ func TestRepairClearedByLog(t *testing.T) {
 	}
 	if len(losses) != 3 {
 		t.Errorf("losses %+v, want three: the frames that were found, and the one that was not", losses)
+	}
+}
+
+// Where frames were written after the index that is found, all of it is doubted, also
+// when there are as many as the superblock says that is left, and they tell the size.
+func TestRepairWrittenAfterIndex(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	all := noise(21*MinFrameSize, 1)
+	want := all[:20*MinFrameSize]
+	for range 2 {
+		mustWrite(t, s, want, 0)
+		must(t, s.checkpointNow())
+	}
+	for _, c := range []struct {
+		what     string
+		from, to int // of the superblocks
+		write    int // this frame
+	}{
+		{"newer superblock", s.slot * slotLen, (s.slot + 1) * slotLen, 3},
+		{"superblocks", 0, dataStart, 20},
+	} {
+		b := all[c.write*MinFrameSize:][:MinFrameSize]
+		b[0]++
+		want = all[:max(len(want), (c.write+1)*MinFrameSize)]
+		mustWrite(t, s, b, int64(c.write)*MinFrameSize)
+		must(t, s.Sync())
+		image := bytes.Clone(d.now)
+		clear(image[c.from:c.to])
+		got, _, losses, err := repaired(t, image)
+		doubt := func(l Loss) bool { return l.Kept && l.Plain == Range{0, int64(len(want))} }
+		if err != nil || !bytes.Equal(got, want) || !slices.ContainsFunc(losses, doubt) {
+			t.Errorf("%s lost: %v, %d bytes, want %d, as written: %v, losses %+v", c.what, err, len(got), len(want), bytes.Equal(got, want), losses)
+		}
+	}
+}
+
+// What an older node of the index names is doubted, and so are its holes.
+func TestRepairOlderLeaf(t *testing.T) {
+	f := newForge()
+	f.sb.gen = 2
+	want := noise(MinFrameSize, 1)
+	f.node(0, 0, f.put(kindRaw, 0, want, MinFrameSize))
+	lost := len(f.b)
+	f.sb.gen = 3
+	leaf := f.node(0, 0, f.frame(kindRaw, 0, noise(MinFrameSize, 2)), f.frame(kindRaw, 1, noise(MinFrameSize, 3)))
+	image := f.root(1, f.node(1, 0, leaf), 2*MinFrameSize).image()
+	clear(image[lost:])
+	got, _, losses, err := repaired(t, image)
+	if err != nil || !bytes.Equal(got, append(want, make([]byte, MinFrameSize)...)) || len(losses) != 2 ||
+		losses[0].Plain != (Range{0, MinFrameSize}) || !losses[0].Kept ||
+		losses[1].Plain != (Range{MinFrameSize, MinFrameSize}) || losses[1].Kept {
+		t.Errorf("repair: %d bytes, %v, losses %+v, want a doubt and a hole", len(got), err, losses)
+	}
+}
+
+// A frame of no kind that there is, with a checksum that is right, takes the place of none.
+func TestRepairUnknownKinds(t *testing.T) {
+	for _, k := range []kind{kindHole, kindGzip + 1, kindZero, kindInline, kindNode - 1, kindNode + maxDepth, 0xff} {
+		f := newForge()
+		want := noise(MinFrameSize, 1)
+		f.leaf(f.frame(kindRaw, 0, want))
+		f.sb.gen++
+		f.put(k, 0, want[:entryLen], entryLen)
+		image := f.image()
+		clear(image[:dataStart])
+		if got, _, _, err := repaired(t, image); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("kind %#x: %d bytes, %v, want %d", uint8(k), len(got), err, len(want))
+		}
+	}
+}
+
+// Where a leaf is lost with all its frames, these are lost also when others follow.
+func TestRepairLostLeaf(t *testing.T) {
+	f := newForge()
+	f.frame(kindRaw, 0, noise(MinFrameSize, 1))
+	first := f.node(0, 0, f.frame(kindRaw, 1, noise(MinFrameSize, 2)))
+	found := len(f.b)
+	plain := noise(MinFrameSize, 3)
+	second := f.node(0, fanout, f.frame(kindRaw, fanout, plain))
+	image := f.root(1, f.node(1, 0, first, second), (fanout+1)*MinFrameSize).image()
+	clear(image[dataStart:found])
+	clear(image[f.sb.root.off():])
+	got, _, losses, err := repaired(t, image)
+	if err != nil || !bytes.Equal(got, append(make([]byte, fanout*MinFrameSize), plain...)) || len(losses) != 2 ||
+		losses[0].Plain != (Range{0, fanout * MinFrameSize}) || losses[0].Kept {
+		t.Errorf("repair: %d bytes, %v, losses %+v", len(got), err, losses)
 	}
 }
