@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"lazyfs/codec"
@@ -134,6 +135,23 @@ func TestRepairWrittenAfterIndex(t *testing.T) {
 		if err != nil || !bytes.Equal(got, want) || !slices.ContainsFunc(losses, doubt) {
 			t.Errorf("%s lost: %v, %d bytes, want %d, as written: %v, losses %+v", c.what, err, len(got), len(want), bytes.Equal(got, want), losses)
 		}
+	}
+}
+
+// Without superblocks nothing tells of a frame that the log made zeros, so that is said.
+func TestRepairZeroedAfterIndex(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	mustWrite(t, s, noise(20*MinFrameSize, 1), 0)
+	must(t, s.checkpointNow())
+	mustWrite(t, s, make([]byte, MinFrameSize), 3*MinFrameSize)
+	must(t, s.Punch(5*MinFrameSize, MinFrameSize))
+	must(t, s.Sync())
+	clear(d.now[:dataStart])
+	_, _, losses, err := repaired(t, d.now)
+	if err != nil || len(losses) != 1 || !losses[0].Kept || losses[0].Plain != (Range{}) || !strings.Contains(losses[0].Cause, "zeros") {
+		t.Errorf("repair: %v, losses %+v, want a doubt about zeros", err, losses)
 	}
 }
 

@@ -60,7 +60,8 @@ func (r *salvage) guessSize() {
 	last := min(r.last.number, MaxSize>>r.sb.frameShift-1)
 	r.size = last<<r.sb.frameShift + int64(plain)
 	r.lose(Loss{Kept: true, Cause: fmt.Sprintf("superblocks are lost: frames of %d bytes, and %d bytes of plain data, "+
-		"are a guess from the frames that were found", r.sb.frameSize(), r.size)})
+		"are a guess from the frames that were found; what became zeros since the index was written may be as before",
+		r.sb.frameSize(), r.size)})
 }
 
 func (r *salvage) walkAll(v visit) error {
