@@ -29,13 +29,18 @@ const (
 	maxShards  = 16
 )
 
-// NewCache makes a cache of at most size bytes of decompressed frames; zero or
-// less means 64 MiB. Bookkeeping comes on top, less than a fiftieth of it. The memory
-// is taken from the system as it fills, and given back when the Cache is
-// garbage. A cache that the system has no memory for stays empty.
+// NewCache makes a cache of at most size bytes of decompressed frames, and no more
+// than the machine has memory; zero or less means 64 MiB. Bookkeeping comes on top,
+// less than a fiftieth of it. The memory is taken from the system as it fills, and
+// given back when the Cache is garbage. A cache that the system has no memory for
+// stays empty.
 func NewCache(size int64) *Cache {
 	if size <= 0 {
 		size = defaultCache
+	}
+	var machine unix.Sysinfo_t
+	if unix.Sysinfo(&machine) == nil {
+		size = min(size, int64(machine.Totalram)*int64(machine.Unit))
 	}
 	c := &Cache{seed: [3]uint64{rand.Uint64(), rand.Uint64(), rand.Uint64()}}
 	n := int64(1)

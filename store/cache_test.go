@@ -174,6 +174,10 @@ func TestCacheNone(t *testing.T) {
 	if c.read(k, nil, 0) {
 		t.Error("cache keeps a frame of an impossible length")
 	}
+	vast := NewCache(1 << 62) // No machine has as much.
+	if vast.add(k, b); !vast.read(k, b, 0) {
+		t.Error("a cache of all memory keeps nothing")
+	}
 	if c := NewCache(-1); len(c.shards)*len(c.shards[0].mem) != 64<<20 {
 		t.Errorf("default cache has %d × %d bytes", len(c.shards), len(c.shards[0].mem))
 	}
