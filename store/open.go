@@ -159,7 +159,7 @@ func (s *Store) readState(expect uint64) ([]commit, error) {
 	if expect > 0 && expect <= maxGeneration && s.f != nil && pin(s.f, expect) == nil {
 		commits, err := s.readOnce()
 		if err == nil && s.sb.gen >= expect {
-			s.pinned = expect
+			s.pinned = int64(expect)
 			return commits, nil
 		}
 		if err := unpin(s.f, expect); err != nil {
@@ -178,7 +178,7 @@ func (s *Store) readState(expect uint64) ([]commit, error) {
 	case err != nil:
 		return nil, err
 	}
-	s.pinned = first
+	s.pinned = int64(first)
 	return s.readOnce()
 }
 

@@ -46,9 +46,9 @@ type Store struct {
 	f        *os.File // nil in tests on a simulated disk
 	number   uint64   // among the open stores of this process
 	writable bool
-	borrowed bool   // f stays the caller's
-	shared   bool   // so does the writer's lock
-	pinned   uint64 // generation that a reader pins, 0 when none
+	borrowed bool  // f stays the caller's
+	shared   bool  // so does the writer's lock
+	pinned   int64 // generation that a reader pins, -1 when none
 
 	frameSize  int
 	shift      uint8
@@ -122,7 +122,7 @@ type inlineFrame struct {
 }
 
 func newStore(d disk, f *os.File) *Store {
-	s := &Store{d: d, f: f, number: nextStore.Add(1)}
+	s := &Store{d: d, f: f, number: nextStore.Add(1), pinned: -1}
 	s.dirty = map[int64]*dirtyFrame{}
 	s.frozen = map[int64]*dirtyFrame{}
 	s.changed = map[int64]struct{}{}
@@ -196,8 +196,8 @@ func (s *Store) unlock() error {
 	switch {
 	case s.writable && !s.shared:
 		return unlockWriter(s.f)
-	case s.pinned > 0:
-		return unpin(s.f, s.pinned)
+	case s.pinned >= 0:
+		return unpin(s.f, uint64(s.pinned))
 	}
 	return nil
 }

@@ -45,10 +45,10 @@ func TestOpenBesideSuperblock(t *testing.T) {
 		d := &tearingDisk{fileDisk{f}, w.slot, reads}
 		r, err := openDisk(d, f, Options{})
 		must(t, err)
-		if got := r.Generation(); got != w.Generation() || r.pinned != got {
+		if got := r.Generation(); got != w.Generation() || r.pinned != int64(got) {
 			t.Errorf("torn for %d reads: sees generation %d, protects %d, want %d", reads, got, r.pinned, w.Generation())
 		}
-		must(t, unpin(f, r.pinned))
+		must(t, unpin(f, uint64(r.pinned)))
 	}
 
 	image, err := os.ReadFile(path)
