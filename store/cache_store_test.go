@@ -1,0 +1,36 @@
+package store
+
+import (
+	"bytes"
+	"testing"
+)
+
+// Through a cache a frame is read as it was written last, also when it takes the place of
+// an older form of itself, in the file or in the superblock.
+func TestCacheIsNotOld(t *testing.T) {
+	for _, size := range []int{100, 9 * MinFrameSize} {
+		s, err := createDisk(&simDisk{}, nil, CreateOptions{FrameSize: MinFrameSize, Cache: NewCache(1 << 20)})
+		must(t, err)
+		places, again := map[uint64]bool{}, 0
+		for i := range byte(50) {
+			want := noise(size, i)
+			mustWrite(t, s, want, 0)
+			must(t, s.Sync())
+			e, err := s.entryOf(0)
+			must(t, err)
+			if places[e.place] {
+				again++
+			}
+			places[e.place] = true
+			for range 3 { // What is read once is not kept.
+				got := make([]byte, size-1)
+				if _, err := s.ReadAt(got, 1); err != nil || !bytes.Equal(got, want[1:]) {
+					t.Fatalf("store of %d bytes written %d times: other bytes are read, %v", size, i+1, err)
+				}
+			}
+		}
+		if size > MinFrameSize && again == 0 {
+			t.Error("no frame took an old place")
+		}
+	}
+}
