@@ -96,10 +96,17 @@ func unpin(f *os.File, gen uint64) error { return setPin(f, gen, unix.F_UNLCK) }
 func setPin(f *os.File, gen uint64, kind int16) error {
 	lk := unix.Flock_t{Type: kind, Start: pinBase + int64(gen), Len: 1}
 	err := retryEINTR(func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk) })
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES):
 		// Nobody locks these bytes for writing; NFS makes a flock of the whole
 		// file a lock of all its bytes (flock(2)).
 		return fmt.Errorf("%w: %s has a writer on a file system that keeps readers out meanwhile", ErrLocked, f.Name())
+	case errors.Is(err, unix.ENOLCK):
+		// Where a writer can look for pins it would not see this one: it is the kernel
+		// that has no memory for a lock (fcntl(2)).
+		if _, _, blind := oldestPin(f, gen+1); blind == nil {
+			return os.NewSyscallError("fcntl", err)
+		}
 	}
 	return lockError("fcntl", err)
 }
