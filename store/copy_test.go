@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"testing"
 )
 
@@ -56,4 +57,23 @@ func TestCopyBesideWrites(t *testing.T) {
 	}))
 	verifyStore(t, f.Name(), want)
 	same(t, s, now)
+}
+
+// A frame that is damaged is not copied as if it were whole, and what was to be the copy
+// is no store.
+func TestCopyDamaged(t *testing.T) {
+	f := newForge()
+	e := f.frame(kindRaw, 0, noise(MinFrameSize, 1))
+	image := f.leaf(e).image()
+	image[e.off()+frameHeadLen] ^= 1
+	s, err := openImage(image)
+	must(t, err)
+	to := tempFile(t)
+	if err := Copy(context.Background(), to, s, nil); !errors.Is(err, ErrDamaged) {
+		t.Errorf("copy of a damaged store: %v, want damage", err)
+	}
+	if s, err := Open(to.Name(), Options{}); err == nil {
+		t.Error("what was to be the copy is a store")
+		s.Close()
+	}
 }
