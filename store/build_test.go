@@ -42,3 +42,29 @@ func TestBuildFails(t *testing.T) {
 		}
 	}
 }
+
+// What waits to be written together with frames that follow is written in its own place
+// when they lie elsewhere: behind a part of the index.
+func TestBuildAroundIndex(t *testing.T) {
+	d := &simDisk{}
+	sb, err := newSuperblock(CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	w, err := buildOn(d, nil, sb)
+	must(t, err)
+	plain := noise(MinFrameSize, 1)
+	for n := int64(0); n <= framesPerFlush; n += framesPerFlush {
+		b := &batch{}
+		must(t, w.s.compressBatch(b, plain, n<<w.s.shift))
+		for i := range int64(framesPerFlush - 1) {
+			b.add(n+1+i, nil, kindZero, 0, 0)
+		}
+		must(t, w.append(b))
+	}
+	_, err = w.finish(2 * framesPerFlush << w.s.shift)
+	must(t, err)
+	s, err := openDisk(d, nil, Options{})
+	must(t, err)
+	for _, damage := range checked(t, s) {
+		t.Error(damage)
+	}
+}
