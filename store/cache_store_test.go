@@ -6,10 +6,12 @@ import (
 )
 
 // Through a cache a frame is read as it was written last, also when it takes the place of
-// an older form of itself, in the file or in the superblock.
+// an older form of itself, in the file or in the superblock. Of a store that is closed
+// the cache keeps nothing.
 func TestCacheIsNotOld(t *testing.T) {
 	for _, size := range []int{100, 9 * MinFrameSize} {
-		s, err := createDisk(&simDisk{}, nil, CreateOptions{FrameSize: MinFrameSize, Cache: NewCache(1 << 20)})
+		c := NewCache(1 << 20)
+		s, err := createDisk(&simDisk{}, nil, CreateOptions{FrameSize: MinFrameSize, Cache: c})
 		must(t, err)
 		places, again := map[uint64]bool{}, 0
 		for i := range byte(50) {
@@ -31,6 +33,10 @@ func TestCacheIsNotOld(t *testing.T) {
 		}
 		if size > MinFrameSize && again == 0 {
 			t.Error("no frame took an old place")
+		}
+		must(t, s.Close())
+		if kept := c.shards[0].stores; len(kept) > 0 {
+			t.Errorf("of a closed store of %d bytes the cache keeps %v", size, kept)
 		}
 	}
 }

@@ -95,18 +95,21 @@ func TestLentToNobody(t *testing.T) {
 	}
 }
 
-// A file that is lent and given back has no pin left, whatever the generation was.
+// A file that is lent and given back has no pin left, whatever the generation was, and
+// whatever was expected.
 func TestLentAndGivenBack(t *testing.T) {
 	f := newForge()
 	f.sb.gen = 0
 	file := memoryFile(t, f.leaf(f.frame(kindRaw, 0, noise(MinFrameSize, 1))).image())
 	defer file.Close()
 	lent, other := lockFile(t, file.Name()), lockFile(t, file.Name())
-	s, err := OpenFile(lent, Options{Lent: true})
-	must(t, err)
-	wantOldest(t, other, 1, 0, true)
-	must(t, s.Close())
-	wantOldest(t, other, 1, 0, false)
+	for _, expect := range []uint64{0, 5} {
+		s, err := OpenFile(lent, Options{Lent: true, Expect: expect})
+		must(t, err)
+		wantOldest(t, other, 9, 0, true)
+		must(t, s.Close())
+		wantOldest(t, other, 9, 0, false)
+	}
 }
 
 // A store that lies in its superblock takes no more of the disk however often it is
