@@ -116,3 +116,18 @@ func TestDamageBehindTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// A superblock that counts other frames than there are, or other bytes of them, is damaged.
+func TestCheckCounts(t *testing.T) {
+	for _, more := range [][2]int64{{1, 0}, {-1, 0}, {0, unit}, {0, -unit}} {
+		f := newForge()
+		f.leaf(f.frame(kindRaw, 0, noise(MinFrameSize, 1)))
+		f.sb.frames += more[0]
+		f.sb.stored += more[1]
+		s, err := openImage(f.image())
+		must(t, err)
+		if damage := checked(t, s); len(damage) != 1 || damage[0].Part != "superblock" {
+			t.Errorf("%d frames and %d bytes more are counted: check finds %v, want one damage of the superblock", more[0], more[1], damage)
+		}
+	}
+}

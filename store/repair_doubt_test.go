@@ -155,22 +155,24 @@ func TestRepairZeroedAfterIndex(t *testing.T) {
 	}
 }
 
-// What an older node of the index names is doubted, and so are its holes.
+// What an older node of the index names is doubted, zeros too, and so are its holes.
 func TestRepairOlderLeaf(t *testing.T) {
 	f := newForge()
 	f.sb.gen = 2
-	want := noise(MinFrameSize, 1)
-	f.node(0, 0, f.put(kindRaw, 0, want, MinFrameSize))
+	want := append(noise(MinFrameSize, 1), make([]byte, 2*MinFrameSize)...)
+	f.node(0, 0, f.put(kindRaw, 0, want[:MinFrameSize], MinFrameSize), entry{}, zeroEntry)
 	lost := len(f.b)
 	f.sb.gen = 3
-	leaf := f.node(0, 0, f.frame(kindRaw, 0, noise(MinFrameSize, 2)), f.frame(kindRaw, 1, noise(MinFrameSize, 3)))
-	image := f.root(1, f.node(1, 0, leaf), 2*MinFrameSize).image()
+	var entries []entry
+	for n := range int64(3) {
+		entries = append(entries, f.frame(kindRaw, n, noise(MinFrameSize, byte(2+n))))
+	}
+	image := f.root(1, f.node(1, 0, f.node(0, 0, entries...)), int64(len(want))).image()
 	clear(image[lost:])
 	got, _, losses, err := repaired(t, image)
-	if err != nil || !bytes.Equal(got, append(want, make([]byte, MinFrameSize)...)) || len(losses) != 2 ||
-		losses[0].Plain != (Range{0, MinFrameSize}) || !losses[0].Kept ||
-		losses[1].Plain != (Range{MinFrameSize, MinFrameSize}) || losses[1].Kept {
-		t.Errorf("repair: %d bytes, %v, losses %+v, want a doubt and a hole", len(got), err, losses)
+	if err != nil || !bytes.Equal(got, want) || len(losses) != 3 || !slices.EqualFunc(losses, frameRanges(0, 1, 2),
+		func(l Loss, r Range) bool { return l.Plain == r && l.Kept == (r.Off != MinFrameSize) }) {
+		t.Errorf("repair: %d bytes, %v, losses %+v, want two doubts and a hole", len(got), err, losses)
 	}
 }
 

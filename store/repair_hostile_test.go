@@ -81,6 +81,21 @@ func TestRepairLongPayload(t *testing.T) {
 	}
 }
 
+// So is one that decodes to more than a frame.
+func TestRepairLongPlain(t *testing.T) {
+	f := newForge()
+	want := noise(2*MinFrameSize, 1)
+	kept := f.frame(kindRaw, 0, want[:MinFrameSize])
+	f.leaf(kept, f.frame(kindLZ4, 1, text(2*MinFrameSize, "long ")))
+	image := f.image()
+	clear(image[f.sb.root.off():][:frameHeadLen])
+	clear(want[MinFrameSize:])
+	got, _, losses, err := repaired(t, image)
+	if err != nil || !bytes.Equal(got, want) || !reported(losses, Range{MinFrameSize, MinFrameSize}) {
+		t.Errorf("repair: %d bytes, %v, losses %+v, want all but frame 1", len(got), err, losses)
+	}
+}
+
 // What a scan keeps of headers that prove false is bounded by a small part of the file's
 // size, with superblocks and without; frames are found all the same.
 func TestRepairHostileMemory(t *testing.T) {
