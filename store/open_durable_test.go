@@ -70,3 +70,26 @@ func TestOpenLostLog(t *testing.T) {
 		t.Errorf("what is found is wrong: %v", err)
 	}
 }
+
+// A superblock that is in memory alone is none to a writer: the one that the disk has
+// would be the next to be written over.
+func TestOpenLostSuperblock(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	want := noise(9*MinFrameSize, 1)
+	mustWrite(t, s, want, 0)
+	must(t, s.checkpointNow())
+	slots := bytes.Clone(d.durable[:dataStart])
+	mustWrite(t, s, noise(9*MinFrameSize, 2), 0)
+	must(t, s.checkpointNow())
+	copy(d.durable, slots)
+	s, err = openDisk(d, nil, Options{Writable: true})
+	must(t, err)
+	same(t, s, want)
+	mustWrite(t, s, want[:1], 0)
+	must(t, s.Close())
+	r, err := openDisk(diskWith(d.durable), nil, Options{})
+	must(t, err)
+	same(t, r, want)
+}
