@@ -93,3 +93,20 @@ func TestOpenLostSuperblock(t *testing.T) {
 	must(t, err)
 	same(t, r, want)
 }
+
+// Who opens a store that was not closed writes no superblock over the newest one, which
+// is durable by then: the other is older than space that is in use again.
+func TestOpenKeepsSuperblock(t *testing.T) {
+	d := &simDisk{}
+	s, err := createDisk(d, nil, CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	mustWrite(t, s, noise(9*MinFrameSize, 1), 0)
+	must(t, s.checkpointNow())
+	must(t, s.Truncate(10*MinFrameSize)) // The record names no frame.
+	must(t, s.Sync())
+	next, err := openDisk(diskWith(d.durable), nil, Options{Writable: true})
+	must(t, err)
+	if next.gen == s.gen || next.slot == s.slot {
+		t.Errorf("generation %d is written into slot %d, where %d was", next.gen, next.slot, s.sb.gen)
+	}
+}
