@@ -161,3 +161,18 @@ func TestPackStallingReader(t *testing.T) {
 		}
 	}
 }
+
+// Of a file that was read in part the rest is packed.
+func TestPackRestOfFile(t *testing.T) {
+	want := noise(100_000, 1)
+	src := memoryFile(t, want)
+	defer src.Close()
+	for _, from := range []int64{0, 5, 50_000, 100_000} {
+		_, err := src.Seek(from, io.SeekStart)
+		must(t, err)
+		f := tempFile(t)
+		_, err = Pack(context.Background(), f, src, PackOptions{})
+		must(t, err)
+		verifyStore(t, f.Name(), want[from:])
+	}
+}
