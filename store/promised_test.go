@@ -35,9 +35,13 @@ func TestPromisedGaps(t *testing.T) {
 	must(t, err)
 	to := int64(toAnywhere)
 	s.space.holes(runBytes, func(e extent) bool { to = e.off; return false })
+	free := s.space.freeBytes()
 	c := newCompactor(s, context.Background(), CompactOptions{}, compactStep)
 	if off, _, err := c.claim(move{frameEntry{599, last}, to}); !isNoSpace(err) {
 		t.Errorf("a compaction takes %#x, and %#x were for writes: %v, want ENOSPC", off, to, err)
+	}
+	if now := s.space.freeBytes(); now != free {
+		t.Errorf("%d bytes are free then, %d were before", now, free)
 	}
 	must(t, s.Sync())
 }
