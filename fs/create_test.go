@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,42 @@ func TestCreateAfterOthers(t *testing.T) {
 				}
 			}
 			same(t, d.path("f"), []byte(want))
+		}
+	}
+}
+
+// Who writes a file anew that others have just removed, or put another in the place of,
+// writes one that is there, although somebody has the old one open and the kernel
+// believes in its name.
+func TestWriteAfterOthersRemove(t *testing.T) {
+	for _, kind := range []struct {
+		suffix string
+		create func(t *testing.T, path string, content []byte)
+	}{{".lazy", pack}, {"", write}} {
+		back := t.TempDir()
+		path, other := filepath.Join(back, "f"+kind.suffix), filepath.Join(back, "g"+kind.suffix)
+		kind.create(t, path, []byte("old"))
+		kind.create(t, other, []byte("other"))
+		d := mountRW(t, back)
+		for _, take := range []func() error{
+			func() error { return os.Rename(other, path) },
+			func() error { return os.Remove(path) },
+		} {
+			f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := take(); err != nil {
+				t.Fatal(err)
+			}
+			write(t, d.path("f"), []byte("new"))
+			d.kill()
+			if names := names(t, back); !slices.Contains(names, "f.lazy") && !slices.Contains(names, "f") {
+				t.Errorf("what was written is not there: %q", names)
+			}
+			d = mountRW(t, back)
+			same(t, d.path("f"), []byte("new"))
 		}
 	}
 }

@@ -93,7 +93,7 @@ func (m *mount) openFile(n *node, write bool) (*file, error) {
 func (m *mount) openStore(n *node, f *file, write bool) error {
 	f.opening.Lock()
 	defer f.opening.Unlock()
-	if m.nodes.isReplaced(n) {
+	if m.nodes.isReplaced(n) || m.isRemoved(n, f) {
 		return unix.ESTALE
 	}
 	if !n.store {
@@ -107,6 +107,16 @@ func (m *mount) openStore(n *node, f *file, write bool) error {
 		return err
 	}
 	return m.showEnd(n, f)
+}
+
+// isRemoved tells whether others have taken the last name of n, whose file is f. What is
+// written to it is lost, and the kernel may believe in the name for a while.
+func (m *mount) isRemoved(n *node, f *file) bool {
+	var st unix.Stat_t
+	if f.nameless() || unix.Fstat(f.path, &st) != nil || st.Nlink > 0 {
+		return false
+	}
+	return m.nodes.stat(n, &st) == unix.ESTALE
 }
 
 // openPlain opens f, which is no store, as flags of open(2) say.
