@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -79,31 +80,42 @@ func (d *disk) cut() string {
 // bytes, but mode, owner, times and extended attributes, too.
 func TestFsyncKeepsInode(t *testing.T) {
 	disk := newDisk(t, t.TempDir(), true)
+	write(t, filepath.Join(disk.dir, "plain"), nil)
 	d := mountRW(t, disk.dir)
-	write(t, d.path("f"), text(1, 50_000))
-	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	fd, past := int(f.Fd()), time.Unix(1e9, 5000)
-	err = errors.Join(f.Sync(), unix.Fchmod(fd, 0o4751), unix.Fchown(fd, 7, 8), unix.Fchmod(fd, 0o640),
-		unix.Fsetxattr(fd, "user.color", []byte("blue"), 0), f.Sync(), os.Chtimes(d.path("f"), time.Time{}, past), f.Sync())
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(disk.cut(), "f.lazy")
-	fi, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st := fi.Sys().(*syscall.Stat_t)
-	if fi.Mode() != 0o640 || st.Uid != 7 || st.Gid != 8 || !fi.ModTime().Equal(past) {
-		t.Errorf("%v of %d:%d, changed %v; want %v of 7:8, changed %v", fi.Mode(), st.Uid, st.Gid, fi.ModTime(), os.FileMode(0o640), past)
-	}
-	color := make([]byte, 10)
-	if n, err := unix.Getxattr(path, "user.color", color); string(color[:max(n, 0)]) != "blue" {
-		t.Errorf("user.color is %q, %v", color[:max(n, 0)], err)
+	for _, name := range []string{"f", "plain"} {
+		write(t, d.path(name), text(1, 50_000))
+		f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fd, past := int(f.Fd()), time.Unix(1e9, 5000)
+		err = errors.Join(f.Sync(), unix.Fchmod(fd, 0o4751), unix.Fchown(fd, 7, 8), unix.Fchmod(fd, 0o640),
+			unix.Fsetxattr(fd, "user.color", []byte("blue"), 0), f.Sync(), os.Chtimes(d.path(name), time.Time{}, past), f.Sync())
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(disk.cut(), name)
+		if name == "f" {
+			path += ".lazy"
+			if got := unpack(t, path); !bytes.Equal(got, text(1, 50_000)) {
+				t.Errorf("the store differs at %#x", firstDiff(got, text(1, 50_000)))
+			}
+		} else {
+			same(t, path, text(1, 50_000))
+		}
+		fi, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := fi.Sys().(*syscall.Stat_t)
+		if fi.Mode() != 0o640 || st.Uid != 7 || st.Gid != 8 || !fi.ModTime().Equal(past) {
+			t.Errorf("%s: %v of %d:%d, changed %v; want %v of 7:8, changed %v", name, fi.Mode(), st.Uid, st.Gid, fi.ModTime(), os.FileMode(0o640), past)
+		}
+		color := make([]byte, 10)
+		if n, err := unix.Getxattr(path, "user.color", color); string(color[:max(n, 0)]) != "blue" {
+			t.Errorf("%s: user.color is %q, %v", name, color[:max(n, 0)], err)
+		}
 	}
 }
 
