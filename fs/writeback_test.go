@@ -264,6 +264,14 @@ func TestSeekWritten(t *testing.T) {
 		if _, err := unix.Seek(int(reader.Fd()), 10*mib, unix.SEEK_HOLE); err != unix.ENXIO {
 			t.Errorf("%s: SEEK_HOLE at the end: %v, want %v", name, err, unix.ENXIO)
 		}
+		put(10*mib, text(4, mib))
+		put(12*mib, text(5, mib))
+		if err := f.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		put(11*mib, text(6, mib))
+		put(13*mib, text(7, mib))
+		seek(10*mib, unix.SEEK_HOLE, 14*mib)
 	}
 }
 
