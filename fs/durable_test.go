@@ -251,3 +251,36 @@ func TestLockedStore(t *testing.T) {
 		return bytes.Contains([]byte(d.log.String()), fmt.Append(nil, os.Getpid()))
 	})
 }
+
+// When a store can't be synced fsync says so, and after it each fsync and close again, and
+// the end of the mount.
+func TestFailureIsToldAgain(t *testing.T) {
+	back := t.TempDir()
+	pack(t, filepath.Join(back, "f.lazy"), text(1, 50_000))
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: time.Hour, Fdatasync: unix.EIO})
+	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(text(2, 50_000), 0); err != nil {
+		t.Fatal(err)
+	}
+	closeOne := func() error {
+		fd, err := unix.Dup(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return unix.Close(fd)
+	}
+	for i, act := range []func() error{f.Sync, closeOne, f.Sync, closeOne, f.Close} {
+		if err := act(); !errors.Is(err, unix.EIO) {
+			t.Errorf("act %d gives %v, want %v", i, err, unix.EIO)
+		}
+	}
+	if err := unix.Unmount(d.dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-d.done; err == nil {
+		t.Error("the mount ends as if all were durable")
+	}
+}

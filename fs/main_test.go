@@ -43,8 +43,9 @@ type mountSpec struct {
 	Ceiling     bool   // serve what Source holds uncompressed
 
 	// GetXAttrAt is what getxattrat(2) fails with in the daemon, on an older kernel
-	// (ENOSYS) or in a sandbox (EPERM) say, and Fsync what fsync(2) does. Zero: nothing.
-	GetXAttrAt, Fsync unix.Errno
+	// (ENOSYS) or in a sandbox (EPERM) say, Fsync what fsync(2) does, and Fdatasync what
+	// fdatasync(2) does. Zero: nothing.
+	GetXAttrAt, Fsync, Fdatasync unix.Errno
 }
 
 func TestMain(m *testing.M) {
@@ -94,7 +95,11 @@ func serve(spec string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	for nr, errno := range map[uint32]unix.Errno{unix.SYS_GETXATTRAT: s.GetXAttrAt, unix.SYS_FSYNC: s.Fsync} {
+	for nr, errno := range map[uint32]unix.Errno{
+		unix.SYS_GETXATTRAT: s.GetXAttrAt,
+		unix.SYS_FSYNC:      s.Fsync,
+		unix.SYS_FDATASYNC:  s.Fdatasync,
+	} {
 		if errno == 0 {
 			continue
 		}
