@@ -2,6 +2,7 @@ package fs_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,5 +77,32 @@ func TestWriteAfterOthersRemove(t *testing.T) {
 			d = mountRW(t, back)
 			same(t, d.path("f"), []byte("new"))
 		}
+	}
+}
+
+// A file that others have changed is another to the kernel. The former is not opened any
+// more by who has found it before: each would have pages of its own.
+func TestFormerIsNotOpened(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "f.lazy")
+	pack(t, path, text(1, 10_000))
+	d := mountRW(t, back)
+	found, err := unix.Open(d.path("f"), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(found)
+	rewrite(t, path, text(2, 20_000))
+	until(t, "stat shows the size", func() bool {
+		fi, err := os.Stat(d.path("f"))
+		return err == nil && fi.Size() == 20_000
+	})
+	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", found)); !errors.Is(err, unix.ESTALE) {
+		t.Errorf("opening the former: %v, want %v", err, unix.ESTALE)
 	}
 }

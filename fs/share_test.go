@@ -317,3 +317,28 @@ func TestOpenAtOnceSeesNewest(t *testing.T) {
 		until(t, "the store is closed", func() bool { return d.counters().Files == 0 })
 	}
 }
+
+// When a store is opened for writing to cut it, who has it open goes on with what others
+// have written meanwhile, and not with what the kernel has of it.
+func TestCutShowsNewest(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "f.lazy")
+	pack(t, path, text(1, 10_000))
+	d := mountRW(t, back)
+	f, err := os.Open(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, want := make([]byte, 10_000), text(2, 10_000)
+	if _, err := f.ReadAt(got, 0); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, path, want)
+	if err := os.Truncate(d.path("f"), 10_000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("after a truncate(2) that cuts nothing, %v, what is read differs at %#x", err, firstDiff(got, want))
+	}
+}
