@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -133,5 +134,59 @@ func TestTimeOfOthersStays(t *testing.T) {
 		if kind.suffix == "" {
 			same(t, d.path("g"), text(2, 3000))
 		}
+	}
+}
+
+// The time that is seen of a plain file is that of the backing file once one of its
+// descriptors is closed, and once a mapping is gone that was written to after that, also
+// where the kernel has told it before it handed over.
+func TestTimeOfPlainIsKept(t *testing.T) {
+	const size = 8 << 20
+	back := t.TempDir()
+	path := filepath.Join(back, "f")
+	write(t, path, make([]byte, size))
+	d := mountRW(t, back)
+	handOver := func() {
+		t.Helper()
+		time.Sleep(20 * time.Millisecond) // The end of a write is not that of the clock's tick.
+		dir, err := os.Open(d.dir)
+		if err == nil {
+			err = errors.Join(unix.Syncfs(int(dir.Fd())), dir.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := func(after string) {
+		t.Helper()
+		if got, want := mtimeOf(t, path), mtimeOf(t, d.path("f")); !got.Equal(want) {
+			t.Errorf("after %s the backing file was changed %v later", after, got.Sub(want))
+		}
+	}
+	for range 4 {
+		f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write(text(1, size)); err != nil {
+			t.Fatal(err)
+		}
+		handOver()
+		other, err := unix.Dup(int(f.Fd()))
+		if err = errors.Join(err, unix.Close(other)); err != nil {
+			t.Fatal(err)
+		}
+		kept("close")
+		mem, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err = errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		copy(mem, text(2, size))
+		handOver()
+		if err := unix.Munmap(mem); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the file is closed", func() bool { return d.counters().Files == 0 })
+		kept("munmap")
 	}
 }
