@@ -16,7 +16,7 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	}
 	// Other than with a write the kernel does not say whether the caller may keep them.
 	if in.Uid != 0 {
-		if err := h.file.dropPrivileges(); err != nil {
+		if err := h.file.dropPrivileges(h.node); err != nil {
 			return status(err)
 		}
 	}

@@ -48,7 +48,7 @@ func (m *mount) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32,
 
 func (h *handle) write(in *fuse.WriteIn, data []byte, fromPages bool) (uint32, error) {
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		if err := h.file.dropPrivileges(); err != nil {
+		if err := h.file.dropPrivileges(h.node); err != nil {
 			return 0, err
 		}
 	}

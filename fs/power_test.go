@@ -119,6 +119,46 @@ func TestFsyncKeepsInode(t *testing.T) {
 	}
 }
 
+// A set-user-ID bit that a change of the content takes away does not come back by a power
+// cut after the fsync of that change.
+func TestFsyncKeepsBitsAway(t *testing.T) {
+	disk := newDisk(t, t.TempDir(), true)
+	d := start(t, mountSpec{Source: disk.dir, Writable: true, AllowOther: true, SyncAfter: time.Hour})
+	openUp(t, d.dir)
+	for name, change := range map[string]string{
+		"written": "echo new 1<>written",
+		"cut":     "truncate -s 10000 cut",
+		"punched": "fallocate --punch-hole --length 8192 punched",
+	} {
+		f, err := os.Create(d.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := f.Chmod(0o777 | os.ModeSetuid); err != nil {
+			t.Fatal(err)
+		}
+		// Where it has blocks that are written to again, fdatasync(2) keeps no mode.
+		for i := range uint64(20) {
+			if _, err := f.WriteAt(text(i, 20_000), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Sync(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		unix.Sync()
+		as(t, 1234, 1234, d.dir, change+"; sync "+name)
+		fi, err := os.Stat(filepath.Join(disk.cut(), name+".lazy"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.Mode() != 0o777 {
+			t.Errorf("%s: %v, want %v", name, fi.Mode(), os.FileMode(0o777))
+		}
+	}
+}
+
 // When the end of a mount has been waited for, everything is there after a power cut:
 // also names, attributes, and files that are no stores.
 func TestUnmountKeepsAll(t *testing.T) {

@@ -75,8 +75,8 @@ func (f *file) setPrivileges(set func() error, note func(*privileges)) error {
 // dropPrivileges clears the set-user-ID bit, and the set-group-ID bit of an
 // executable. The kernel leaves that to the file system where a user who may not
 // keep them changes the content (FUSE_HANDLE_KILLPRIV_V2, Linux 5.11), and asks for
-// security.capability only once for many writes then.
-func (f *file) dropPrivileges() error {
+// security.capability only once for many writes then. n is the node of f that is changed.
+func (f *file) dropPrivileges(n *node) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(f.path, &st); err != nil {
 		return err
@@ -95,6 +95,7 @@ func (f *file) dropPrivileges() error {
 	if err := f.setBits(left, func() error { return unix.Chmod(procPath(f.path), left) }); err != nil {
 		return err
 	}
+	n.setAltered()
 	// After a direct write the kernel goes on to believe the mode that it knows.
 	f.m.dropAttr(f.shown)
 	return nil

@@ -170,7 +170,7 @@ func (m *mount) truncate(n *node, h *handle, size int64, unprivileged bool) erro
 		defer m.files.release(f)
 	}
 	if unprivileged {
-		if err := f.dropPrivileges(); err != nil {
+		if err := f.dropPrivileges(n); err != nil {
 			return err
 		}
 	}
