@@ -118,6 +118,19 @@ func (t *descriptors) keep(n *node, fd int) {
 	}
 }
 
+// giveUp closes the descriptor of what was not used for longest, for something that needs
+// one more. It returns false if there is none that can be opened again.
+func (t *descriptors) giveUp() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := t.recent.Back()
+	if last == nil {
+		return false
+	}
+	t.drop(last.Value.(*node))
+	return true
+}
+
 // drop closes n's descriptor when its users are done.
 func (t *descriptors) drop(n *node) {
 	if n.dir.open == nil {

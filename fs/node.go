@@ -259,7 +259,11 @@ func (t *nodes) hold(dir place, e *entry) *node {
 	if n == nil || n.isDir() || n.nameless >= 0 || e.st.Nlink > 1 {
 		return nil
 	}
-	fd, err := unix.Openat(dir.fd, e.backing, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	const flags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(dir.fd, e.backing, flags, 0)
+	for err == unix.EMFILE && t.folders.giveUp() {
+		fd, err = unix.Openat(dir.fd, e.backing, flags, 0)
+	}
 	if err != nil {
 		return nil
 	}

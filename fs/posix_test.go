@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/posixtest"
 	"golang.org/x/sys/unix"
@@ -144,6 +145,54 @@ func TestUnlinkedBeforeOpen(t *testing.T) {
 		t.Error(err)
 	}
 	same(t, path, text(1, 10_000))
+}
+
+// The same holds where the serving process has no descriptor left when the name goes, but
+// those of folders.
+func TestUnlinkedWithoutDescriptors(t *testing.T) {
+	d := start(t, mountSpec{Source: t.TempDir(), Writable: true, Descriptors: 160, SyncAfter: time.Hour})
+	var found []int
+	for i := range 4 { // At one descriptor each may be left for the first.
+		path := d.path(fmt.Sprint("found", i))
+		write(t, path, text(1, 20_000))
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		found = append(found, fd)
+		if err := os.Mkdir(d.path(fmt.Sprint("folder", i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var open []*os.File
+	for i := range 200 {
+		f, err := os.Create(d.path(fmt.Sprint("open", i)))
+		if errors.Is(err, unix.EMFILE) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, f)
+	}
+	if len(open) == 200 {
+		t.Fatal("the descriptors do not run out")
+	}
+	for i := range found {
+		if err := os.Remove(d.path(fmt.Sprint("found", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range open {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	until(t, "the files are closed", func() bool { return d.counters().Handles == 0 })
+	for _, fd := range found {
+		same(t, fmt.Sprintf("/proc/self/fd/%d", fd), text(1, 20_000))
+	}
 }
 
 // A file made without a name by O_TMPFILE is given one by linkat(2), with what was
