@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -194,6 +195,31 @@ func TestSyncByItself(t *testing.T) {
 	if backing := times(t, path); backing[0] != before[0] {
 		t.Errorf("mtime on disk is %v, want %v", backing[0], before[0])
 	}
+}
+
+// A file that is written to all the time is synced all the same.
+func TestSyncBesideWriter(t *testing.T) {
+	const after = 500 * time.Millisecond
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: after, Fdatasync: unix.EIO})
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	until(t, "the daemon has logged that its sync failed", func() bool {
+		if strings.Contains(d.log.String(), "f.lazy: ") {
+			return true
+		}
+		_, err := f.WriteAt([]byte("x"), 0)
+		other, e := unix.Dup(int(f.Fd()))
+		// The kernel hands over to a close, which commits. That fails after the sync.
+		unix.Close(other)
+		if err := errors.Join(err, e); err != nil {
+			t.Fatal(err)
+		}
+		return false
+	})
 }
 
 // A file that is synced and closed lets other writers in, without waiting for the time

@@ -45,6 +45,30 @@ func TestWrittenTimesStay(t *testing.T) {
 	}
 }
 
+// They stay also when the daemon is killed, once the file has been released.
+func TestWrittenTimesStayAfterKill(t *testing.T) {
+	back := t.TempDir()
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: time.Hour})
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(text(1, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond) // The end of the write is not that of the clock's tick.
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	seen := mtimeOf(t, d.path("f"))
+	until(t, "the file waits for its sync", func() bool { return d.counters().Waiting == 1 })
+	d.kill()
+	d = mountRW(t, back)
+	if got := mtimeOf(t, d.path("f")); !got.Equal(seen) {
+		t.Errorf("after mounting anew the file was changed %v later than before", got.Sub(seen))
+	}
+}
+
 // The times of a file that are seen stay also when the kernel has handed over in the
 // background, where what was written may come after the time of it.
 func TestTimesStayAfterBackground(t *testing.T) {
