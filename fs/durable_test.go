@@ -310,3 +310,23 @@ func TestFailureIsToldAgain(t *testing.T) {
 		t.Error("the mount ends as if all were durable")
 	}
 }
+
+// Who waits for the end of a mount learns of a store that could not be synced when nobody
+// had it open any more, and of which nobody was told.
+func TestEndTellsBackground(t *testing.T) {
+	for _, after := range []time.Duration{50 * time.Millisecond, time.Second, 9 * time.Second} {
+		d := start(t, mountSpec{Source: t.TempDir(), Writable: true, SyncAfter: after, Fdatasync: unix.EIO})
+		if err := os.WriteFile(d.path("f"), text(1, 50_000), 0o600); err != nil {
+			continue // The sync was faster.
+		}
+		until(t, "the store is closed", func() bool { return d.counters().Files == 0 })
+		if err := unix.Unmount(d.dir, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-d.done; err == nil {
+			t.Error("the mount ends as if all were durable")
+		}
+		return
+	}
+	t.Error("close waits for the disk")
+}
