@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,6 +52,41 @@ func TestFoldersTurnedRound(t *testing.T) {
 	}
 	in.Close()
 	d.umount()
+}
+
+// A folder that is mounted in itself is refused there, and is as it was for who is in it.
+func TestFolderInItself(t *testing.T) {
+	back := t.TempDir()
+	folder := filepath.Join(back, "folder")
+	loop := filepath.Join(folder, "loop")
+	if err := errors.Join(os.MkdirAll(loop, 0o755), os.Mkdir(filepath.Join(folder, "other"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(folder, loop, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(loop, unix.MNT_DETACH) })
+	d := mountRW(t, back)
+	in, err := os.OpenFile(d.path("folder"), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	for _, way := range []struct {
+		name string
+		want error
+	}{{"other", unix.EEXIST}, {"loop", unix.ELOOP}, {"other", unix.EEXIST}} {
+		made := make(chan error, 1)
+		go func() { made <- unix.Mkdirat(int(in.Fd()), way.name, 0o755) }() // It always looks anew.
+		select {
+		case err := <-made:
+			if err != way.want {
+				t.Errorf("mkdir of %s: %v, want %v", way.name, err, way.want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("mkdir of %s does not return", way.name)
+		}
+	}
 }
 
 // Where the folder of a file can't be opened, for want of descriptors say, nobody says that

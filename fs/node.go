@@ -129,6 +129,8 @@ func (t *nodes) bind(dir place, e *entry) (*node, error) {
 		}
 		t.last++
 		t.byID[n.id], t.byInode[key] = n, n
+	} else if n == dir.node {
+		return nil, unix.ELOOP // Somebody has mounted a folder in itself.
 	} else if n.isDir() && n.id != 1 {
 		t.moveFolder(n, dir.node, e.backing)
 	}
