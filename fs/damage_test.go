@@ -204,6 +204,38 @@ func TestStoreReplaced(t *testing.T) {
 	}
 }
 
+// What takes the place of the store of a mount that shows one, and is none, is not shown
+// for its content.
+func TestSingleReplaced(t *testing.T) {
+	other := filepath.Join(t.TempDir(), "other")
+	write(t, other, []byte("something else"))
+	for _, change := range []struct {
+		name string
+		do   func(path string) error
+	}{
+		{"overwritten", func(p string) error { return os.WriteFile(p, []byte("something else"), 0o644) }},
+		{"another file", func(p string) error { return errors.Join(os.Remove(p), os.Link(other, p)) }},
+		{"a symbolic link", func(p string) error { return errors.Join(os.Remove(p), os.Symlink(other, p)) }},
+		{"a folder", func(p string) error { return errors.Join(os.Remove(p), os.MkdirAll(filepath.Join(p, "in"), 0o755)) }},
+	} {
+		path := filepath.Join(t.TempDir(), "f.lazy")
+		pack(t, path, text(1, 50_000))
+		d := mountRW(t, path)
+		same(t, d.path("f"), text(1, 50_000))
+		until(t, "the store is closed", func() bool { return d.counters().Files == 0 })
+		if err := change.do(path); err != nil {
+			t.Fatal(err)
+		}
+		names(t, d.dir) // With the names the kernel gets what they show.
+		if got, err := os.ReadFile(d.path("f")); err == nil {
+			t.Errorf("%s: %q is read", change.name, got)
+		}
+		if list, err := os.ReadDir(d.path("f")); err == nil {
+			t.Errorf("%s: it shows %v", change.name, list)
+		}
+	}
+}
+
 // While a file is held open on a read-only mount it stays as it is, whatever a
 // writer commits. The first open after that sees the newest.
 func TestGenerations(t *testing.T) {

@@ -117,6 +117,9 @@ func (m *mount) findSingle(dir place, name string) (entry, error) {
 	if err := m.statAt(dir, &e); err != nil {
 		return entry{}, err
 	}
+	if e.st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return entry{}, unix.ENOENT // Something else has taken its place.
+	}
 	err := m.probe(dir, &e)
 	e.store = true
 	return e, err
