@@ -18,6 +18,8 @@ func (n *node) setAltered() {
 // syncInode makes durable what setAltered noted of n, which shows the store f. To sync
 // the store is not enough: that is fdatasync(2).
 func (m *mount) syncInode(n *node, f *file) error {
+	n.syncing.Lock()
+	defer n.syncing.Unlock()
 	n.mu.Lock()
 	altered := n.altered
 	n.altered = false

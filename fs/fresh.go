@@ -4,8 +4,8 @@ import "errors"
 
 // syncNames makes the names of n durable that are newer than the last call.
 func (t *nodes) syncNames(n *node) error {
-	n.naming.Lock()
-	defer n.naming.Unlock()
+	n.syncing.Lock()
+	defer n.syncing.Unlock()
 	n.mu.Lock()
 	fresh := n.fresh
 	n.fresh = false

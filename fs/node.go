@@ -36,7 +36,7 @@ type node struct {
 	fresh   bool // has a name that the disk may not know
 	altered bool // see setAltered
 
-	naming sync.Mutex // held while fresh is made not so; taken before nodes.mu and mu
+	syncing sync.Mutex // held while fresh and altered are made not so; taken before file.times, nodes.mu and mu
 }
 
 // A link is a name in a folder of the backing file system.

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lazyfs/store"
 )
 
@@ -50,6 +52,39 @@ func TestSyncTogether(t *testing.T) {
 				t.Error("something is left to do")
 			}
 		})
+	}
+}
+
+// Whose fsync has to keep a mode, say, returns when that is kept, also where the fsync of
+// somebody else has begun to keep it.
+func TestSyncInodeTogether(t *testing.T) {
+	path, err := unix.Open(t.TempDir(), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(path)
+	m, n, f := &mount{}, &node{}, &file{path: path}
+	n.setAltered()
+	f.times.Lock() // Whoever does it gets no further.
+	done := make(chan error, 2)
+	go func() { done <- m.syncInode(n, f) }()
+	for begun := false; !begun; {
+		n.mu.Lock()
+		begun = !n.altered
+		n.mu.Unlock()
+	}
+	go func() { done <- m.syncInode(n, f) }()
+	select {
+	case <-done:
+		t.Error("one returns while the other has not done it")
+		done <- nil
+	case <-time.After(100 * time.Millisecond):
+	}
+	f.times.Unlock()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
