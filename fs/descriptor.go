@@ -32,16 +32,6 @@ func (p place) open() (int, error) {
 	return unix.Openat(p.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// sync makes the names in p durable.
-func (p place) sync() error {
-	fd, err := p.open()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return unix.Fsync(fd)
-}
-
 // descriptors bounds how many folders the mount has open. The kernel may know any
 // number of them; one that was closed is opened again by its name in its parent.
 type descriptors struct {

@@ -42,6 +42,19 @@ func (m *mount) syncInode(n *node, f *file) error {
 	return err
 }
 
+// syncFolder makes the names in dir durable.
+func (m *mount) syncFolder(dir place) error {
+	fd, err := dir.open()
+	if err == unix.EACCES {
+		return m.syncBacking() // An ordinary user may have taken the folder from himself.
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fsync(fd)
+}
+
 // syncBacking makes durable what the file system of the mirrored folder has, which is
 // names and attributes, and files that are no stores.
 func (m *mount) syncBacking() error {

@@ -44,7 +44,7 @@ func (m *mount) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 		return status(err)
 	}
 	defer dir.done()
-	return status(dir.sync())
+	return status(m.syncFolder(dir))
 }
 
 // ReadDir is getdents64(2). The offset of a name is its place in the list.

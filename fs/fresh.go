@@ -3,7 +3,7 @@ package fs
 import "errors"
 
 // syncNames makes the names of n durable that are newer than the last call.
-func (t *nodes) syncNames(n *node) error {
+func (m *mount) syncNames(n *node) error {
 	n.syncing.Lock()
 	defer n.syncing.Unlock()
 	n.mu.Lock()
@@ -13,9 +13,9 @@ func (t *nodes) syncNames(n *node) error {
 	if !fresh {
 		return nil
 	}
-	all, err := t.foldersOf(n)
+	all, err := m.nodes.foldersOf(n)
 	for _, dir := range all {
-		err = errors.Join(err, dir.sync())
+		err = errors.Join(err, m.syncFolder(dir))
 		dir.done()
 	}
 	if err != nil {

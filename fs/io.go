@@ -126,7 +126,7 @@ func (m *mount) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 			return status(err)
 		}
 	}
-	return status(m.nodes.syncNames(h.node))
+	return status(m.syncNames(h.node))
 }
 
 func (h *handle) sync(dataOnly bool) error {

@@ -107,6 +107,32 @@ func TestUnreadableKeepsName(t *testing.T) {
 	}
 }
 
+// A new file in a folder that its owner can't list is synced with its name, and so is the folder.
+func TestFsyncInUnreadableFolder(t *testing.T) {
+	const nobody = 65534
+	back, dir := foldersOf(t, nobody)
+	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
+	onThreadOf(t, nobody, func() error {
+		if err := os.Mkdir(d.path("folder"), 0o700); err != nil {
+			return err
+		}
+		folder, err := os.Open(d.path("folder"))
+		if err != nil {
+			return err
+		}
+		f, err := os.Create(d.path("folder", "f"))
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString("hi\n")
+		return errors.Join(err, folder.Chmod(0o300), f.Sync(), folder.Sync(), f.Close(), folder.Close())
+	})
+	d.terminate()
+	if got := unpack(t, filepath.Join(back, "folder", "f.lazy")); string(got) != "hi\n" {
+		t.Errorf("f is %q", got)
+	}
+}
+
 // startCopy is start with a copy of the test binary that other users can run.
 func startCopy(t *testing.T, spec mountSpec, user *syscall.Credential) *daemon {
 	t.Helper()
