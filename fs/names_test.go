@@ -199,6 +199,31 @@ func TestRename(t *testing.T) {
 	same(t, d.path("z", "y", "f"), []byte("g"))
 }
 
+// A rename that fails leaves both names as they were.
+func TestRenameFails(t *testing.T) {
+	back := t.TempDir()
+	mounted := filepath.Join(back, "mounted")
+	for _, name := range []string{"plain", "mounted"} {
+		write(t, filepath.Join(back, name), []byte(name))
+	}
+	pack(t, filepath.Join(back, "store.lazy"), []byte("store"))
+	if err := unix.Mount(mounted, mounted, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(mounted, unix.MNT_DETACH) })
+	d := mountRW(t, back)
+	for _, from := range []string{"store", "plain"} {
+		if err := os.Rename(d.path(from), d.path("mounted")); !errors.Is(err, unix.EBUSY) {
+			t.Errorf("rename of %s over something mounted: %v, want %v", from, err, unix.EBUSY)
+		}
+		same(t, d.path(from), []byte(from))
+		same(t, d.path("mounted"), []byte("mounted"))
+	}
+	if got, want := names(t, back), []string{"mounted", "plain", "store.lazy"}; !slices.Equal(got, want) {
+		t.Errorf("there are %q, want %q", got, want)
+	}
+}
+
 // Stores are listed by their plain names also where the file system below does not tell
 // with the names what is a file.
 func TestNamesWithoutTypes(t *testing.T) {

@@ -108,19 +108,19 @@ func (r *renaming) move() error {
 		t.letGo(held)
 		return err
 	}
-	t.moved(&r.from, link{r.fromDir.node, r.from.backing}, link{r.toDir.node, r.target})
-	if !r.exists {
-		return nil
-	}
 	// A store and a plain file of one name lie side by side: the new one comes
 	// first, so that the name never shows nothing.
-	if !inPlace {
+	if r.exists && !inPlace {
 		if err := unix.Unlinkat(r.toDir.fd, r.to.backing, 0); err != nil {
+			renameAt(r.toDir.fd, r.target, r.fromDir.fd, r.from.backing, false)
 			t.letGo(held)
 			return err
 		}
 	}
-	t.unlinked(r.toDir.node, &r.to)
+	t.moved(&r.from, link{r.fromDir.node, r.from.backing}, link{r.toDir.node, r.target})
+	if r.exists {
+		t.unlinked(r.toDir.node, &r.to)
+	}
 	return nil
 }
 
