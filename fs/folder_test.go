@@ -89,6 +89,50 @@ func TestFolderInItself(t *testing.T) {
 	}
 }
 
+// A folder that is removed, or that another takes the place of, is there for who is in it,
+// also where so many folders are in use that it was closed.
+func TestRemovedFolder(t *testing.T) {
+	back := t.TempDir()
+	const others = 50
+	for i := range others {
+		if err := os.MkdirAll(filepath.Join(back, "others", fmt.Sprint(i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := start(t, mountSpec{Source: back, Writable: true, Descriptors: 64})
+	for _, remove := range []func(string) error{
+		os.Remove,
+		func(path string) error { return unix.Rename(d.path("others", "0"), path) },
+	} {
+		path := d.path("folder")
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		in, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		stat := func() (st unix.Statx_t, err error) {
+			err = unix.Statx(int(in.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
+			return st, err
+		}
+		was, err := stat()
+		for i := range others {
+			names(t, d.path("others", fmt.Sprint(i)))
+		}
+		if err := errors.Join(err, remove(path)); err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i < others; i++ {
+			names(t, d.path("others", fmt.Sprint(i)))
+		}
+		if is, err := stat(); err != nil || is.Ino != was.Ino || is.Nlink != 0 {
+			t.Errorf("stat: inode %d with %d links, %v; want %d with none", is.Ino, is.Nlink, err, was.Ino)
+		}
+	}
+}
+
 // Where the folder of a file can't be opened, for want of descriptors say, nobody says that
 // the file is gone, nor that its name is durable.
 func TestNoDescriptorsForFolder(t *testing.T) {

@@ -255,10 +255,16 @@ func (t *nodes) detach(n *node) {
 
 // hold makes sure that the node of e is found although e, its last name, is about
 // to go: the kernel may know it and open it a moment later. It returns the node if
-// that is so. It is called with mu held.
+// that is so. A folder is opened, and stays so without a name. It is called with mu held.
 func (t *nodes) hold(dir place, e *entry) *node {
 	n := t.byInode[shown{inodeOf(&e.st), e.store}]
-	if n == nil || n.isDir() || n.nameless >= 0 || e.st.Nlink > 1 {
+	if n != nil && n.isDir() {
+		if p, err := t.folders.use(n); err == nil {
+			p.done()
+		}
+		return nil
+	}
+	if n == nil || n.nameless >= 0 || e.st.Nlink > 1 {
 		return nil
 	}
 	const flags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
