@@ -52,7 +52,7 @@ func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
 		st.Mode, st.Nlink = unix.S_IFDIR|0o555, 2
 	}
 	*out = fuse.Attr{
-		Ino:       st.Ino,
+		Ino:       m.number(n.inode),
 		Size:      uint64(st.Size),
 		Blocks:    uint64(st.Blocks),
 		Atime:     uint64(st.Atim.Sec),
@@ -67,10 +67,15 @@ func (m *mount) fill(n *node, st *unix.Stat_t, size int64, out *fuse.Attr) {
 		Rdev:      uint32(st.Rdev),
 		Blksize:   uint32(st.Blksize),
 	}
-	// A file system mounted below the folder numbers its inodes anew.
-	if n.inode.dev != m.root.inode.dev {
-		out.Ino ^= n.inode.dev << 32
+}
+
+// number is the number that users see of a backing inode. A file system mounted below the
+// folder numbers its inodes anew.
+func (m *mount) number(i inode) uint64 {
+	if i.dev != m.root.inode.dev {
+		return i.ino ^ i.dev<<32
 	}
+	return i.ino
 }
 
 // showTimes puts the times that users see of n, a store, into st.

@@ -97,7 +97,8 @@ func (m *mount) eachName(in *fuse.ReadIn, stat bool, add func(place, fuse.DirEnt
 		for j := range sights {
 			s, n := &sights[j], &names[i]
 			i++
-			d := fuse.DirEntry{Name: s.shown, Ino: n.ino, Mode: n.mode, Off: uint64(i)}
+			ino := m.number(inode{dir.node.inode.dev, n.ino})
+			d := fuse.DirEntry{Name: s.shown, Ino: ino, Mode: n.mode, Off: uint64(i)}
 			if s.shown != "" && !add(dir, d, s) {
 				return fuse.OK
 			}

@@ -6,11 +6,56 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
+
+// A listing numbers files as stat does, also below a file system that is mounted inside of
+// the folder.
+func TestListedNumbers(t *testing.T) {
+	back := t.TempDir()
+	inner := filepath.Join(back, "inner")
+	if err := os.Mkdir(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", inner, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(inner, unix.MNT_DETACH)
+	d := mountRW(t, back)
+	for _, dir := range []string{d.dir, d.path("inner")} {
+		write(t, filepath.Join(dir, "f"), nil)
+		folder, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 4096)
+		n, err := unix.ReadDirent(int(folder.Fd()), buf)
+		if err = errors.Join(err, folder.Close()); err != nil {
+			t.Fatal(err)
+		}
+		listed := map[string]uint64{}
+		for rest := buf[:n]; len(rest) > 0; {
+			var e fuse.DirEntry
+			rest = rest[e.Parse(rest):]
+			listed[e.Name] = e.Ino
+		}
+		for _, name := range []string{".", "f"} {
+			fi, err := os.Stat(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := fi.Sys().(*syscall.Stat_t).Ino; listed[name] != want {
+				t.Errorf("%s/%s is listed as inode %#x, want %#x", dir, name, listed[name], want)
+			}
+		}
+	}
+	d.umount()
+}
 
 // A folder that others put into one that lay in it is found there, also where so many
 // folders are in use that both are closed meanwhile.
