@@ -7,15 +7,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setAltered notes that a user has changed what the backing inode keeps besides the
+// altered notes that a user has changed what the backing inode of n keeps besides the
 // content: its mode, owner, times or extended attributes.
+func (t *nodes) altered(n *node) {
+	for _, n := range t.standing(n) {
+		n.setAltered()
+	}
+}
+
 func (n *node) setAltered() {
 	n.mu.Lock()
 	n.altered = true
 	n.mu.Unlock()
 }
 
-// syncInode makes durable what setAltered noted of n, which shows the store f. To sync
+// syncInode makes durable what was altered of n, which shows the store f. To sync
 // the store is not enough: that is fdatasync(2).
 func (m *mount) syncInode(n *node, f *file) error {
 	n.syncing.Lock()

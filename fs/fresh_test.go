@@ -50,3 +50,39 @@ func TestFsyncKeepsName(t *testing.T) {
 		f.Close()
 	}
 }
+
+// Who has a file open that others have changed, and who opens it then, know it by two nodes.
+// What is done to the file by the one is kept by an fsync of the other.
+func TestFsyncKeepsWhatTheOtherDid(t *testing.T) {
+	for _, act := range []struct {
+		name string
+		do   func(path string, old *os.File) error
+		sync func(old, now *os.File) error
+	}{
+		{"rename", func(path string, _ *os.File) error { return os.Rename(path, path+".to") },
+			func(old, _ *os.File) error { return old.Sync() }},
+		{"chmod", func(path string, _ *os.File) error { return os.Chmod(path, 0o640) },
+			func(old, _ *os.File) error { return old.Sync() }},
+		{"fchmod", func(_ string, old *os.File) error { return old.Chmod(0o640) },
+			func(_, now *os.File) error { return now.Sync() }},
+	} {
+		back := t.TempDir()
+		packed := filepath.Join(back, "f.lazy")
+		pack(t, packed, text(1, 50_000))
+		d := start(t, mountSpec{Source: back, Writable: true, Fsync: unix.EDQUOT})
+		old, err := os.Open(d.path("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer old.Close()
+		rewrite(t, packed, []byte("short"))
+		now, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer now.Close()
+		if err := errors.Join(act.do(d.path("f"), old), act.sync(old, now)); !errors.Is(err, unix.EDQUOT) {
+			t.Errorf("fsync after %s: %v, want %v", act.name, err, unix.EDQUOT)
+		}
+	}
+}

@@ -121,12 +121,17 @@ func (m *mount) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if err := h.sync(dataOnly); err != nil {
 		return status(err)
 	}
-	if h.fd < 0 && !dataOnly {
-		if err := m.syncInode(h.node, h.file); err != nil {
+	for _, n := range m.nodes.standing(h.node) {
+		if h.fd < 0 && !dataOnly {
+			if err := m.syncInode(n, h.file); err != nil {
+				return status(err)
+			}
+		}
+		if err := m.syncNames(n); err != nil {
 			return status(err)
 		}
 	}
-	return status(m.syncNames(h.node))
+	return fuse.OK
 }
 
 func (h *handle) sync(dataOnly bool) error {

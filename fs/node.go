@@ -34,7 +34,7 @@ type node struct {
 	told    told       // of a regular file
 	quiet   quiet
 	fresh   bool // has a name that the disk may not know
-	altered bool // see setAltered
+	altered bool // see nodes.altered
 
 	syncing sync.Mutex // held while fresh and altered are made not so; taken before file.times, nodes.mu and mu
 }
@@ -95,6 +95,14 @@ func (t *nodes) shownAs(s shown) *node {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.byInode[s]
+}
+
+// standing returns n, and the node that stands for its inode now if n was replaced.
+func (t *nodes) standing(n *node) []*node {
+	if now := t.shownAs(n.shown()); now != nil && now != n {
+		return []*node{n, now}
+	}
+	return []*node{n}
 }
 
 // addRoot makes the node with number 1 for the folder fd.

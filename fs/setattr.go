@@ -30,7 +30,7 @@ func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 			return status(err)
 		}
 		if altered {
-			n.setAltered()
+			m.nodes.altered(n)
 		}
 	}
 	out.SetTimeout(valid)

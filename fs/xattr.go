@@ -108,7 +108,7 @@ func (m *mount) changePath(id uint64, do func(path string, f *file) error) error
 	return m.withPath(id, func(path string, f *file) error {
 		err := do(path, f)
 		if err == nil {
-			n.setAltered()
+			m.nodes.altered(n)
 		}
 		if err == nil && f != nil {
 			f.touched()
