@@ -36,6 +36,25 @@ func TestBlockedRequestsHoldNobodyUp(t *testing.T) {
 	k.calm()
 }
 
+// A request that comes when nobody watches from then on is watched all the same.
+func TestWatchEndsBesideRequest(t *testing.T) {
+	free, begun := make(chan struct{}), make(chan struct{})
+	k := connect(t, &slowFS{fuse.NewDefaultRawFileSystem(), func(string) { close(begun); <-free }})
+	k.c.watching.Store(true) // Somebody watches still, who has seen no request for long.
+	k.serve()
+	k.lookup(2, "x")
+	<-begun
+	k.c.unwatch()
+	k.getAttr(3, 7)
+	if code, _ := k.receive(3); code != 0 {
+		t.Error(code)
+	}
+	close(free)
+	if code, _ := k.receive(2); code != 0 {
+		t.Error(code)
+	}
+}
+
 // Nobody waits for an fsync, also when nobody watches.
 func TestFsyncHoldsNobodyUp(t *testing.T) {
 	free := make(chan struct{})
@@ -210,6 +229,19 @@ func TestAnswersWhatItCannotDo(t *testing.T) {
 		t.Errorf("an unknown request: %v, want %v", code, unix.ENOSYS)
 	}
 	k.log.Reset() // go-fuse tells of both.
+}
+
+// What has no answer has none either where it can't be understood: the kernel takes one for
+// that of a request that it knows.
+func TestForgetHasNoAnswer(t *testing.T) {
+	k := connect(t, &slowFS{RawFileSystem: fuse.NewDefaultRawFileSystem()})
+	k.c.watching.Store(true) // Nobody watches: one loop answers all in this order.
+	k.serve()
+	k.send(opForget, 5, 1, nil)
+	k.send(opBatchForget, 6, 1, nil)
+	k.getAttr(7, 1)
+	k.receive(7)  // It is the first.
+	k.log.Reset() // go-fuse tells of the others.
 }
 
 // A kernel that speaks another protocol is refused, and the device is closed.

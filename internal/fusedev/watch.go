@@ -33,9 +33,15 @@ func (c *Conn) watch() {
 			quiet = 0
 		}
 	}
+	c.unwatch()
+}
+
+// unwatch ends watch, unless a loop is at a request: one that came just now has not stirred
+// anybody.
+func (c *Conn) unwatch() {
 	c.watching.Store(false)
 	if c.takeOver(func(*loop, uint64) bool { return false }) {
-		c.stir() // A request that came just now has not stirred anybody.
+		c.stir()
 	}
 }
 
