@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// However a file got its name, its fsync makes that durable, too, and as long as it can
-// not it says so. Of a file whose name is durable it needs no folder.
+// However a file got its name, its fsync makes that durable, too, as it does with its mode,
+// and as long as it can not it says so. Of a file whose name is durable it needs no folder.
 func TestFsyncKeepsName(t *testing.T) {
 	back := t.TempDir()
-	for _, name := range []string{"old", "moved", "one", "other"} {
+	for _, name := range []string{"old", "moved", "one", "other", "mode"} {
 		pack(t, filepath.Join(back, name+".lazy"), []byte(name))
 	}
 	d := start(t, mountSpec{Source: back, Writable: true, Fsync: unix.EDQUOT})
@@ -24,6 +24,7 @@ func TestFsyncKeepsName(t *testing.T) {
 		want error
 	}{
 		{"old", func() error { return nil }, nil},
+		{"mode", func() error { return os.Chmod(d.path("mode"), 0o600) }, unix.EDQUOT},
 		{"created", func() error { return os.WriteFile(d.path("created"), nil, 0o600) }, unix.EDQUOT},
 		{"mknod", func() error { return unix.Mknod(d.path("mknod"), unix.S_IFREG|0o600, 0) }, unix.EDQUOT},
 		{"linked", func() error { return os.Link(d.path("one"), d.path("linked")) }, unix.EDQUOT},

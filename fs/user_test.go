@@ -107,8 +107,9 @@ func TestUnreadableKeepsName(t *testing.T) {
 	}
 }
 
-// A new file in a folder that its owner can't list is synced with its name, and so is the folder.
-func TestFsyncInUnreadableFolder(t *testing.T) {
+// A new file that its owner can't read, in a folder that he can't list, is synced with its
+// name, and so is the folder.
+func TestFsyncUnreadable(t *testing.T) {
 	const nobody = 65534
 	back, dir := foldersOf(t, nobody)
 	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
@@ -125,7 +126,7 @@ func TestFsyncInUnreadableFolder(t *testing.T) {
 			return err
 		}
 		_, err = f.WriteString("hi\n")
-		return errors.Join(err, folder.Chmod(0o300), f.Sync(), folder.Sync(), f.Close(), folder.Close())
+		return errors.Join(err, folder.Chmod(0o300), f.Chmod(0), f.Sync(), folder.Sync(), f.Close(), folder.Close())
 	})
 	d.terminate()
 	if got := unpack(t, filepath.Join(back, "folder", "f.lazy")); string(got) != "hi\n" {
