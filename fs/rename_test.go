@@ -111,6 +111,23 @@ func TestRenameMovesNodes(t *testing.T) {
 	}
 }
 
+// What is opened after its last name was removed need not be durable.
+func TestOpenedNameless(t *testing.T) {
+	m, _ := unmounted(t)
+	a := m.lookUp(t, 1, "a")
+	if code := m.Unlink(nil, &fuse.InHeader{NodeId: 1}, "a"); code != fuse.OK {
+		t.Fatal(code)
+	}
+	f, err := m.pin(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.files.release(f)
+	if !f.nameless() {
+		t.Error("it is taken for named")
+	}
+}
+
 // After a rename that fails what was to be replaced is as it was, and durable when it is synced.
 func TestRenameFailsKeepsNode(t *testing.T) {
 	m, back := unmounted(t)

@@ -28,6 +28,31 @@ func rewrite(t *testing.T, path string, content []byte) {
 	}
 }
 
+// Who has a file open that others have changed, and that is then given the size that it has,
+// reads what they have written, and nothing of what was there before.
+func TestSameSizeAfterOthers(t *testing.T) {
+	back := t.TempDir()
+	packed := filepath.Join(back, "f.lazy")
+	pack(t, packed, text(1, 50_000))
+	d := mountRW(t, back)
+	f, err := os.Open(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := make([]byte, 50_000)
+	if _, err := f.ReadAt(got, 0); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, packed, text(2, 50_000))
+	if err := os.Truncate(d.path("f"), 50_000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, text(2, 50_000)) {
+		t.Errorf("what is read differs at %#x, %v", firstDiff(got, text(2, 50_000)), err)
+	}
+}
+
 // appendTo appends to the file at path.
 func appendTo(t *testing.T, path, more string) {
 	t.Helper()
