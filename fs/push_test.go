@@ -45,6 +45,24 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// What is larger does not come with its open, nor does what others may be writing to.
+func TestPushNothing(t *testing.T) {
+	for _, spec := range []struct {
+		size     int
+		writable bool
+	}{{64<<10 + 1, false}, {100, true}} {
+		back := t.TempDir()
+		content := text(1, spec.size)
+		pack(t, filepath.Join(back, "file.lazy"), content)
+		d := start(t, mountSpec{Source: back, Writable: spec.writable})
+		same(t, d.path("file"), content)
+		if d.counters().Reads == 0 {
+			t.Errorf("%d bytes, writable %v: nobody asks for them", spec.size, spec.writable)
+		}
+		d.umount()
+	}
+}
+
 // Who opens a file of a read-only mount reads it to its end, where others have made it
 // longer or shorter since somebody has looked at it, or read it.
 func TestOpenSeesNewSize(t *testing.T) {
