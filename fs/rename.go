@@ -149,7 +149,7 @@ func (r *renaming) exchange() error {
 		return unix.ENOENT
 	}
 	back := r.from.backing
-	if r.target != r.to.backing || r.from.store != r.to.store {
+	if r.from.store != r.to.store {
 		return unix.EINVAL
 	}
 	for _, e := range []*entry{&r.from, &r.to} {
