@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lazyfs/internal/uffd"
 	"lazyfs/store"
 )
 
@@ -118,4 +119,31 @@ func TestMapRemovedIsAsSynced(t *testing.T) {
 		}
 	}
 	must(t, "close", m.Close())
+}
+
+// Nor where a frame of them was to be evicted before the store has what the Sync copied.
+func TestMapRemovedIsNotEvicted(t *testing.T) {
+	w, m, _ := newLoneWorker(t, spec{Writable: true, Limit: 1})
+	w.answers(t, m, uffd.FaultWrite, 3)
+	off, _ := m.extent(3)
+	want := bytes.Repeat([]byte{1}, pageSize)
+	must(t, "write", pwriteFull(m.memory, want, off))
+	m.handing.RLock()
+	copied, err := m.takeFrame(make([]byte, m.FrameSize), 3)
+	must(t, "copy", err)
+	const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	must(t, "punch out a page", unix.Fallocate(m.memory, punch, off, pageSize))
+	m.Limit = pageSize
+	m.makeRoom(w.scratch)
+	m.Limit = m.Size
+	if m.absent(3) {
+		w.answers(t, m, 0, 3)
+	}
+	must(t, "hand over", m.late.store.WriteFrame(3, copied))
+	m.handing.RUnlock()
+	m.committed(3)
+	w.answers(t, m, 0, 3)
+	got := make([]byte, pageSize)
+	must(t, "read", m.readMemory(got, off))
+	same(t, "page", got, want)
 }

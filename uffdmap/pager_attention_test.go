@@ -89,7 +89,7 @@ func TestHushRemoved(t *testing.T) {
 // A mapping of whose faults the pager can't hear is refused: who touched it would wait
 // for ever.
 func TestAttachDeaf(t *testing.T) {
-	h := newHolding(t)
+	h := newHolding(t, spec{})
 	p := newPager(nil, -1)
 	p.pool = &pool{attention: &attention{epoll: -1}}
 	if err := p.attach(message{Spec: &h.spec, fds: h.fds}); !errors.Is(err, unix.EBADF) {

@@ -22,10 +22,10 @@ func (s *heardSource) ReadFrame(n int64, dst []byte) (bool, error) {
 	return s.Source.ReadFrame(n, dst)
 }
 
-// newHolding makes a mapping, and what is handed over of it to a pager.
-func newHolding(t *testing.T) holding {
-	path := pack(t, content(1<<20, 50), store.CreateOptions{})
-	program := &Mapping{memory: -1, editable: true, spec: spec{ID: 1, Path: path, Tracked: true}}
+// newHolding makes a mapping like s, and what is handed over of it to a pager.
+func newHolding(t *testing.T, s spec) holding {
+	s.ID, s.Path, s.Tracked = 1, pack(t, content(1<<20, 50), store.CreateOptions{}), true
+	program := &Mapping{memory: -1, editable: true, spec: s}
 	must(t, "build mapping", program.build())
 	t.Cleanup(program.free)
 	var fds []int
@@ -37,10 +37,10 @@ func newHolding(t *testing.T) holding {
 	return holding{program.spec, fds}
 }
 
-// newLoneWorker makes a worker without a thread, and a mapping whose faults only
+// newLoneWorker makes a worker without a thread, and a mapping like s whose faults only
 // it answers, when a test says so.
-func newLoneWorker(t *testing.T) (*worker, *served, *heardSource) {
-	m, err := openServed(newHolding(t), false)
+func newLoneWorker(t *testing.T, s spec) (*worker, *served, *heardSource) {
+	m, err := openServed(newHolding(t, s), false)
 	must(t, "open", err)
 	a, err := newAttention()
 	must(t, "make attention", err)
@@ -79,7 +79,7 @@ func (w *worker) answers(t *testing.T, m *served, flags uffd.FaultFlags, frames 
 // not while it loads or while a snapshot may make it wait: others hear of faults
 // then.
 func TestLook(t *testing.T) {
-	w, m, source := newLoneWorker(t)
+	w, m, source := newLoneWorker(t, spec{})
 	wantLooking := func(after string, want bool) {
 		t.Helper()
 		if got := m.pool.attention.quiet.Load() == m; got != want {
