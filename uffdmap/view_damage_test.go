@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"lazyfs/store"
 )
 
@@ -97,6 +99,25 @@ func TestFailedViewOfHugePages(t *testing.T) {
 		same(t, "view of what is not damaged", s.Bytes(), want[hugeSize:])
 		s.Release()
 	}
+}
+
+// What could be brought in only in part leaves nothing behind that would be in the way of
+// the next attempt.
+func TestFailedViewLeavesNothing(t *testing.T) {
+	const frame = 16 << 10
+	want := bytes.Repeat([]byte("lazy"), 2*frame/4)
+	v := openView(t, newStore(t, want, frame), Options{})
+	other, err := v.scratch.get()
+	must(t, "get memory", err)
+	defer v.scratch.put(other)
+	must(t, "put a page in the way", v.place(v.mem.b[frame:frame+store.PageSize], other.addr, false))
+	if _, err := v.View(0, 2*frame); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("view: %v, want EEXIST", err)
+	}
+	s, err := v.View(0, 2*frame)
+	must(t, "view again", err)
+	defer s.Release()
+	same(t, "view", s.Bytes(), want)
 }
 
 // damageFrame flips a byte in the stored frame n.

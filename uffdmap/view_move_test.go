@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"lazyfs/internal/uffd"
+	"lazyfs/store"
 )
 
 // However huge pages come into a mapping, by moving or, where the kernel can't, by
@@ -51,6 +52,24 @@ func TestHugePages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A huge page that the kernel moves in part only comes in by copying.
+func TestHugePageMovedInPart(t *testing.T) {
+	want := bytes.Repeat([]byte("lazy"), hugeSize/4)
+	v := openView(t, newStore(t, want, 16<<10), Options{})
+	p := &hugePiece{v: v}
+	for n := int64(0); n < v.hugeFrames(); n += v.chunk() {
+		p.decode(n, v.chunk())
+	}
+	must(t, "take a page away", p.buf.drop(p.buf.b[hugeSize/2:hugeSize/2+store.PageSize]))
+	if p.move() {
+		t.Error("a page that is not there was moved")
+	}
+	s, err := v.View(0, hugeSize)
+	must(t, "view", err)
+	defer s.Release()
+	same(t, "view", s.Bytes(), want)
 }
 
 // walkThrough views the mapping piece by piece, from an offset to its end.
