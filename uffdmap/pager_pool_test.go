@@ -1,9 +1,12 @@
 package uffdmap
 
 import (
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/store"
 )
 
 // For each stream that wants another worker one is woken. It counts as one that loads, and
@@ -39,4 +42,32 @@ func TestRelieveAgain(t *testing.T) {
 		t.Errorf("there are %d workers, and it is looked at again: %t; want 4 and true", len(pl.workers), pl.checking)
 	}
 	pl.queue = nil
+}
+
+// A source that is read calls meanwhile.
+type interruptedSource struct {
+	store.Source
+	meanwhile func()
+}
+
+func (s interruptedSource) ReadFrame(n int64, dst []byte) (bool, error) {
+	s.meanwhile()
+	return s.Source.ReadFrame(n, dst)
+}
+
+// A worker that has filled ahead answers touches that came meanwhile: others may have found
+// too many at work.
+func TestTouchedMeanwhile(t *testing.T) {
+	w, m, _ := newLoneWorker(t, spec{})
+	var once sync.Once
+	m.source = interruptedSource{m.source, func() {
+		once.Do(func() { m.pool.queueLoads(m, []fault{{page: 0}}) })
+	}}
+	s := m.ahead.streams[0]
+	s.next, s.end = 8, 9
+	m.pool.askAhead(m, s)
+	w.helpOut()
+	if m.absent(8) || !m.present(0) {
+		t.Errorf("frame 8 is absent: %t, page 0 present: %t; want false and true", m.absent(8), m.present(0))
+	}
 }
