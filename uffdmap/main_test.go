@@ -50,6 +50,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	if held := os.Getenv(heldEnv); held != "" && os.Getenv(helperEnv) == roleStandby {
+		awaitGone(held)
+	}
 	if d, err := time.ParseDuration(os.Getenv(patienceEnv)); err == nil {
 		standbyPatience = d
 	}

@@ -108,7 +108,8 @@ func openMapping(path string, o Options) (*Mapping, error) {
 			break
 		}
 	}
-	return nil, firstError(err, releaseClient(c))
+	releaseClient(c)
+	return nil, err
 }
 
 // open makes a mapping and has the pager serve it.
@@ -244,7 +245,8 @@ func (m *Mapping) Close() error {
 		m.unlock()
 	}
 	m.free()
-	if err := firstError(syncErr, detachErr, releaseClient(m.client)); err != nil {
+	releaseClient(m.client)
+	if err := firstError(syncErr, detachErr); err != nil {
 		return fmt.Errorf("close %s: %w", m.Path, err)
 	}
 	return nil

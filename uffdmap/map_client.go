@@ -68,17 +68,17 @@ func acquireClient(folders bool) (*client, error) {
 }
 
 // releaseClient undoes acquireClient. The last one ends the helpers.
-func releaseClient(c *client) error {
+func releaseClient(c *client) {
 	clients.mu.Lock()
 	defer clients.mu.Unlock()
 	c.users--
 	if c.users > 0 {
-		return nil
+		return
 	}
 	if clients.of[c.folders] == c {
 		delete(clients.of, c.folders)
 	}
-	return c.close()
+	c.close()
 }
 
 // hasFailed says that c has no helpers and gets none.
@@ -245,8 +245,9 @@ func (c *client) remove(m *Mapping) {
 	})
 }
 
-// close ends the helpers and waits for their end.
-func (c *client) close() error {
+// close ends the helpers and waits for their end. They serve nothing any more: one that
+// has not even begun when the others have ended, or is stopped, is killed.
+func (c *client) close() {
 	c.mu.Lock()
 	c.closing = true
 	if c.conn != nil {
@@ -254,13 +255,11 @@ func (c *client) close() error {
 	}
 	group := c.group
 	c.mu.Unlock()
-	const patience = 10 * time.Second
+	const patience = 2 * time.Second
 	select {
 	case <-c.ended:
-		return nil
 	case <-time.After(patience):
+		unix.Kill(-group, unix.SIGKILL)
+		<-c.ended
 	}
-	unix.Kill(-group, unix.SIGKILL)
-	<-c.ended
-	return fmt.Errorf("helpers did not end within %v and were killed", patience)
 }

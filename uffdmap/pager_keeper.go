@@ -12,6 +12,7 @@ import (
 type keeper struct {
 	p        *pager
 	tells    chan tell
+	open     []tell        // taken, and not answered by a standby yet
 	patience time.Duration // bounds the wait for a standby's answer
 }
 
@@ -27,6 +28,7 @@ type heir struct {
 	*conn
 	pidfd   int
 	answers chan message // closed when it has ended
+	ready   bool         // it may succeed the pager
 }
 
 // standbyPatience is how long a standby's answer is waited for at first. One that is
@@ -52,7 +54,6 @@ func (k *keeper) tell(m message) {
 // run replaces the standby whenever it ends.
 func (k *keeper) run() {
 	const pause = 100 * time.Millisecond // between attempts to start one
-	var open []tell
 	said := false
 	for {
 		h, err := k.start()
@@ -61,27 +62,38 @@ func (k *keeper) run() {
 				log.printf("no standby: %v", err)
 			}
 			said = true
-			k.wait(open, pause)
-			open = nil
+			k.wait(pause)
 			continue
 		}
 		said = false
-		var lived bool
-		open, lived = k.keep(h, open)
+		left, lived := k.keep(h)
 		h.end()
+		for _, t := range left {
+			k.postpone(t)
+		}
 		if !lived {
-			k.wait(open, pause)
-			open = nil
+			k.wait(pause)
 		}
 	}
 }
 
-// wait lets these tells, and those of a while, pass: without a standby nobody needs to
+// postpone has t told to a standby before that may succeed the pager. Nobody waits so
+// long for a drop: until then a standby serves nothing.
+func (k *keeper) postpone(t tell) {
+	if t.m.Verb == verbDrop {
+		close(t.done)
+		t.done = make(chan struct{})
+	}
+	k.open = append(k.open, t)
+}
+
+// wait lets open tells, and those of a while, pass: without a standby nobody needs to
 // know.
-func (k *keeper) wait(open []tell, d time.Duration) {
-	for _, t := range open {
+func (k *keeper) wait(d time.Duration) {
+	for _, t := range k.open {
 		close(t.done)
 	}
+	k.open = nil
 	timer := time.After(d)
 	for {
 		select {
@@ -136,21 +148,13 @@ func (h *heir) end() {
 }
 
 // keep tells the standby h everything and then whatever comes up, until it ends.
-// It returns the tells that it did not answer, and whether it ever knew
-// everything.
-func (k *keeper) keep(h *heir, open []tell) (left []tell, lived bool) {
+// It returns what it did not answer, and whether it ever knew everything.
+func (k *keeper) keep(h *heir) (left []tell, lived bool) {
 	if !k.introduce(h) {
 		k.patience = min(2*k.patience, maxPatience)
-		return open, false
+		return nil, false
 	}
 	k.patience = standbyPatience
-	for _, t := range open {
-		if !k.pass(h, t.m) {
-			return open, true
-		}
-		close(t.done)
-		open = open[1:]
-	}
 	for {
 		select {
 		case t := <-k.tells:
@@ -187,26 +191,45 @@ func (k *keeper) introduce(h *heir) bool {
 			return false
 		}
 	}
+	for ; len(k.open) > 0; k.open = k.open[1:] {
+		if !k.pass(h, k.open[0].m) {
+			return false
+		}
+		close(k.open[0].done)
+	}
+	h.ready = true
 	return k.pass(h, message{Verb: verbReady})
 }
 
 // pass sends m to the standby, waits for its answer and says whether one came.
 func (k *keeper) pass(h *heir, m message) bool {
-	if m.Verb == verbAdopt {
-		s := k.p.find(m.Spec.ID)
-		if s == nil || !s.enter() {
-			return true // Detached meanwhile.
+	if m.Verb != verbAdopt {
+		return h.send(m) == nil && k.answered(h)
+	}
+	s := k.p.find(m.Spec.ID)
+	if s == nil || !s.enter() {
+		return true // Detached meanwhile.
+	}
+	m.Spec, m.fds = &s.spec, s.fds
+	err := h.send(m)
+	s.leave() // Who detaches it does not wait for the answer.
+	return err == nil && k.answered(h)
+}
+
+// answered waits for the standby's answer and says whether one came.
+func (k *keeper) answered(h *heir) bool {
+	tells := k.tells
+	if h.ready {
+		tells = nil
+	}
+	for late := time.After(k.patience); ; {
+		select {
+		case _, ok := <-h.answers:
+			return ok
+		case <-late:
+			return false
+		case t := <-tells:
+			k.postpone(t)
 		}
-		defer s.leave()
-		m.Spec, m.fds = &s.spec, s.fds
-	}
-	if h.send(m) != nil {
-		return false
-	}
-	select {
-	case _, ok := <-h.answers:
-		return ok
-	case <-time.After(k.patience):
-		return false
 	}
 }
