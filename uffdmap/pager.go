@@ -163,12 +163,12 @@ func (p *pager) attach(m message) error {
 		return nil
 	}
 	if err := s.sound(); err != nil {
-		s.close(false)
+		s.close()
 		return err
 	}
 	if err := p.add(s); err != nil {
 		p.forget(s.ID)
-		s.close(false)
+		s.close()
 		return err
 	}
 	return nil
@@ -215,7 +215,7 @@ func (p *pager) detach(id int32) error {
 	var err error
 	if m := p.forget(id); m != nil {
 		p.pool.unwatch(m)
-		err = m.close(true)
+		err = m.close()
 	}
 	p.keeper.tell(message{Verb: verbDrop, ID: id})
 	return err

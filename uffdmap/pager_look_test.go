@@ -51,7 +51,7 @@ func newLoneWorker(t *testing.T, s spec) (*worker, *served, *heardSource) {
 	must(t, "make worker", err)
 	pl.workers = []*worker{w, w, w, w}
 	t.Cleanup(func() {
-		m.close(true)
+		m.close()
 		unix.Close(help)
 		unix.Close(a.epoll)
 		freeScratch(w.scratch)

@@ -203,16 +203,15 @@ func (m *served) enter() bool {
 func (m *served) leave() { m.gate.RUnlock() }
 
 // close waits for what is being done with m and gives everything back. A store
-// is left as at its last write-back; clean says to close it in good order if
-// that was whole.
-func (m *served) close(clean bool) error {
+// is left as at its last write-back, and closed in good order if that was whole.
+func (m *served) close() error {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	m.closed = true
 	var err error
 	switch {
 	case m.sound() != nil:
-	case m.late != nil && (m.unclean || !clean):
+	case m.late != nil && m.unclean:
 		err = m.late.store.Discard()
 	default:
 		err = m.source.Close()
