@@ -41,7 +41,12 @@ func TestDetachBesideAdopt(t *testing.T) {
 	must(t, "open", err)
 	p := newPager(nil, -1)
 	p.served[m.ID] = m
-	p.pool = &pool{attention: &attention{epoll: -1}}
+	a, _, _ := newHeard(t)
+	p.pool = &pool{attention: a}
+	must(t, "watch", p.pool.watch(m))
+	if !a.hush(m) {
+		t.Error("a mapping that is watched can't be hushed")
+	}
 	h, standby := newHeir(t, p)
 	go h.listen()
 	go p.keeper.keep(h)
@@ -61,6 +66,9 @@ func TestDetachBesideAdopt(t *testing.T) {
 				must(t, "detach", err)
 			case <-time.After(tooLong):
 				t.Fatal("detach waits for the standby")
+			}
+			if a.quiet.Load() != nil {
+				t.Error("what is detached is watched")
 			}
 		}
 		if want != verbWelcome {
