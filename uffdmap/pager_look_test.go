@@ -102,8 +102,28 @@ func TestLook(t *testing.T) {
 	w.answers(t, m, uffd.FaultWP|uffd.FaultWrite, 9)
 	wantLooking("a write while there is a snapshot", false)
 	m.snapshots = nil
-	if len(source.heard) < 5 {
-		t.Errorf("%d frames were read, want 5 at least", len(source.heard))
+	w.answers(t, m, 0, 15)
+	wantLooking("one more touch", true)
+	m.lifting.Lock()
+	lifted := make(chan struct{})
+	go func() {
+		w.answers(t, m, uffd.FaultWP|uffd.FaultWrite, 15)
+		close(lifted)
+	}()
+	err := await("others hear of faults while a snapshot is taken", func() bool {
+		return m.pool.attention.quiet.Load() == nil
+	})
+	m.lifting.Unlock()
+	<-lifted
+	must(t, "wait", err)
+	wantLooking("a write beside a snapshot", true)
+	m.Limit = m.Size / 2
+	must(t, "fill memory", unix.Fallocate(m.memory, 0, 0, m.Size))
+	m.makeRoom(w.scratch)
+	wantLooking("an eviction", false)
+	m.Limit = 0
+	if len(source.heard) < 6 {
+		t.Errorf("%d frames were read, want 6 at least", len(source.heard))
 	}
 	for i, heard := range source.heard {
 		if !heard {
