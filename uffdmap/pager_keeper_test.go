@@ -2,6 +2,7 @@ package uffdmap
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -31,6 +32,34 @@ func TestKeeperPatience(t *testing.T) {
 		if _, lived := k.keep(silent); lived || k.patience != want {
 			t.Errorf("it lived: %t, patience is %v now, want %v", lived, k.patience, want)
 		}
+	}
+}
+
+// Without a standby nobody waits for one to know, and one that has ended leaves nothing.
+func TestKeeperAlone(t *testing.T) {
+	p := newPager(nil, -1)
+	open, _ := held(t)
+	mine, its, err := socketPair()
+	must(t, "make a socket pair", err)
+	defer unix.Close(its)
+	child := exec.Command("/bin/sleep", "1h")
+	must(t, "start", child.Start())
+	pidfd, err := unix.PidfdOpen(child.Process.Pid, 0)
+	must(t, "open a pidfd", err)
+	h := &heir{conn: &conn{fd: mine}, pidfd: pidfd, answers: make(chan message)}
+	go h.listen()
+	h.end()
+	child.Wait()
+	if now, _ := held(t); now > open+1 {
+		t.Errorf("%d descriptors are open after a standby's end, want %d", now, open+1)
+	}
+	asked := tell{message{Verb: verbAdopt}, make(chan struct{})}
+	p.keeper.postpone(asked)
+	p.keeper.wait(0)
+	select {
+	case <-asked.done:
+	default:
+		t.Error("who asks that a standby knows waits for one")
 	}
 }
 

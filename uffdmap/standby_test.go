@@ -13,6 +13,17 @@ import (
 	"lazyfs/store"
 )
 
+// deadPidfd opens a pidfd of a process that has ended.
+func deadPidfd(t *testing.T) int {
+	t.Helper()
+	dead := exec.Command("/bin/true")
+	must(t, "start", dead.Start())
+	pidfd, err := unix.PidfdOpen(dead.Process.Pid, 0)
+	must(t, "open a pidfd", err)
+	must(t, "end", dead.Wait())
+	return pidfd
+}
+
 // A standby succeeds its pager when it was told everything, and not before: what it
 // was not told nobody would serve.
 func TestStandbySucceeds(t *testing.T) {
@@ -24,11 +35,7 @@ func TestStandbySucceeds(t *testing.T) {
 		program, end, err := socketPair()
 		must(t, "make a socket pair", err)
 		defer closeAll([]int{its, program, end})
-		dead := exec.Command("/bin/true")
-		must(t, "start", dead.Start())
-		pidfd, err := unix.PidfdOpen(dead.Process.Pid, 0)
-		must(t, "open a pidfd", err)
-		must(t, "end", dead.Wait())
+		pidfd := deadPidfd(t)
 		self, err := unix.PidfdOpen(unix.Getpid(), 0)
 		must(t, "open a pidfd", err)
 		defer closeAll([]int{pidfd, self})
@@ -45,6 +52,42 @@ func TestStandbySucceeds(t *testing.T) {
 	}
 	if got := <-named; got != "lazyfs-"+roleStandby {
 		t.Errorf("it is called %q", got)
+	}
+}
+
+// A standby holds each mapping once until it is dropped, and ends when the program has no
+// use for helpers any more.
+func TestStandbyHolds(t *testing.T) {
+	h := newHolding(t, spec{})
+	defer closeAll(h.fds)
+	mine, pager, err := socketPair()
+	must(t, "make a socket pair", err)
+	program, end, err := socketPair()
+	must(t, "make a socket pair", err)
+	self, err := unix.PidfdOpen(unix.Getpid(), 0)
+	must(t, "open a pidfd", err)
+	pidfd := deadPidfd(t)
+	defer closeAll([]int{mine, pager, program, end, self, pidfd})
+	s := &standby{
+		program: &conn{fd: end}, pager: &conn{fd: pager}, held: map[int32]holding{},
+		ready: true, programEnd: self, pagerEnd: pidfd,
+	}
+	before, _ := held(t)
+	adopt := message{Verb: verbAdopt, Spec: &h.spec, fds: h.fds}
+	for _, told := range []struct {
+		m    message
+		held int
+	}{{adopt, 1}, {adopt, 1}, {message{Verb: verbDrop, ID: h.spec.ID}, 0}} {
+		must(t, "tell", (&conn{fd: mine}).send(told.m))
+		must(t, "obey", s.obey())
+		open, _ := held(t)
+		if open -= before; len(s.held) != told.held || open > told.held*len(h.fds) {
+			t.Errorf("after %q: %d mappings and %d descriptors are held, want %d mappings", told.m.Verb, len(s.held), open, told.held)
+		}
+	}
+	must(t, "hang up", unix.Shutdown(program, unix.SHUT_WR))
+	if succeeds, err := s.wait(); succeeds || err != nil {
+		t.Errorf("when the program has hung up it succeeds: %t, or %v", succeeds, err)
 	}
 }
 
