@@ -2,6 +2,7 @@ package uffdmap
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -121,29 +122,74 @@ func TestMapRemovedIsAsSynced(t *testing.T) {
 	must(t, "close", m.Close())
 }
 
-// Nor where a frame of them was to be evicted before the store has what the Sync copied.
-func TestMapRemovedIsNotEvicted(t *testing.T) {
-	w, m, _ := newLoneWorker(t, spec{Writable: true, Limit: 1})
+// punchTaken writes to page 0 of frame 3, of which a Sync takes copied then, and punches the
+// page out before the store has that. Frame 3 has to be handed over.
+func punchTaken(t *testing.T, w *worker, m *served) (page, copied []byte) {
+	t.Helper()
 	w.answers(t, m, uffd.FaultWrite, 3)
 	off, _ := m.extent(3)
-	want := bytes.Repeat([]byte{1}, pageSize)
-	must(t, "write", pwriteFull(m.memory, want, off))
+	page = bytes.Repeat([]byte{1}, pageSize)
+	must(t, "write", pwriteFull(m.memory, page, off))
 	m.handing.RLock()
 	copied, err := m.takeFrame(make([]byte, m.FrameSize), 3)
 	must(t, "copy", err)
 	const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 	must(t, "punch out a page", unix.Fallocate(m.memory, punch, off, pageSize))
+	return page, copied
+}
+
+// handOver gives the store what a Sync has copied of frame 3.
+func handOver(t *testing.T, m *served, copied []byte) {
+	t.Helper()
+	must(t, "hand over", m.late.store.WriteFrame(3, copied))
+	m.handing.RUnlock()
+}
+
+// Nor where a frame of them was to be evicted before the store has what the Sync copied.
+func TestMapRemovedIsNotEvicted(t *testing.T) {
+	w, m, _ := newLoneWorker(t, spec{Writable: true, Limit: 1})
+	want, copied := punchTaken(t, w, m)
 	m.Limit = pageSize
 	m.makeRoom(w.scratch)
 	m.Limit = m.Size
 	if m.absent(3) {
 		w.answers(t, m, 0, 3)
 	}
-	must(t, "hand over", m.late.store.WriteFrame(3, copied))
-	m.handing.RUnlock()
+	handOver(t, m, copied)
 	m.committed(3)
 	w.answers(t, m, 0, 3)
+	off, _ := m.extent(3)
 	got := make([]byte, pageSize)
 	must(t, "read", m.readMemory(got, off))
 	same(t, "page", got, want)
+}
+
+// Nor in a snapshot: who reads it waits until the store has what the Sync copied, and who
+// has to save the frame for it ends it.
+func TestSnapshotOfRemoved(t *testing.T) {
+	w, m, _ := newLoneWorker(t, spec{Writable: true})
+	want, copied := punchTaken(t, w, m)
+	must(t, "take a snapshot", m.takeSnapshot(1, newImages(t, m)))
+	s, got := m.snapshots[1], make([]byte, m.FrameSize)
+	read := make(chan error, 1)
+	go func() {
+		_, err := m.recall(s, got, 3)
+		read <- err
+	}()
+	eventually(t, "who reads to wait, or to be done", func() bool {
+		if !m.handing.TryRLock() {
+			return true
+		}
+		m.handing.RUnlock()
+		return len(read) > 0
+	})
+	handOver(t, m, copied)
+	must(t, "read", <-read)
+	same(t, "page", got[:pageSize], want)
+	m.handing.RLock()
+	defer m.handing.RUnlock()
+	w.answers(t, m, uffd.FaultWP|uffd.FaultWrite, 3)
+	if !errors.Is(s.failed, errBehind) {
+		t.Errorf("the snapshot has frame 3, or %v; want %v", s.failed, errBehind)
+	}
 }

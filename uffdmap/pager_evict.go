@@ -1,7 +1,6 @@
 package uffdmap
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -186,19 +185,11 @@ func (m *served) putBack(buf []byte, n int64) error {
 	return fmt.Errorf("evict frame %d: its memory is pinned: %w", n, unix.EBUSY)
 }
 
-// errBehind says that a frame stays in memory: pages of it that the program punched out
-// are to come from the store, which lacks what a write-back has copied of them.
-var errBehind = errors.New("the store lacks what was copied")
-
 // spillFrame writes frame n, which is dirty and protected, to the spill file.
 func (m *served) spillFrame(buf []byte, n int64) error {
-	behind := m.isBehind(n)
-	p, err := m.capture(buf, n)
+	p, err := m.captureHanded(buf, n)
 	if err != nil {
 		return err
-	}
-	if behind && !m.complete(m.extent(n)) {
-		return errBehind
 	}
 	if err := m.writeSpilled(p, n); err != nil {
 		return err

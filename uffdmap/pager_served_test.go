@@ -52,6 +52,16 @@ func held(t *testing.T) (open, tables int) {
 	return len(fds), bytes.Count(maps, []byte("lazyfs-table"))
 }
 
+// newImages makes the descriptors of a snapshot of m.
+func newImages(t *testing.T, m *served) (fds []int) {
+	for range snapshotFds {
+		fd, err := newNameless(t.TempDir(), m.Len)
+		must(t, "make a file", err)
+		fds = append(fds, fd)
+	}
+	return fds
+}
+
 // A mapping that a pager serves no more leaves nothing behind in it, snapshots included, and
 // who meets it still can't use it: its descriptors may be something else by then.
 func TestServedClosed(t *testing.T) {
@@ -68,12 +78,7 @@ func TestServedClosed(t *testing.T) {
 	m, err := openServed(holding{program.spec, fds}, false)
 	must(t, "open", err)
 	must(t, "open for writing", m.sound())
-	var images [snapshotFds]int
-	for i := range images {
-		images[i], err = newNameless(t.TempDir(), m.Len)
-		must(t, "make a file", err)
-	}
-	must(t, "take a snapshot", m.takeSnapshot(1, images[:]))
+	must(t, "take a snapshot", m.takeSnapshot(1, newImages(t, m)))
 	must(t, "close", m.close())
 	if m.enter() {
 		t.Error("what is closed can be used")

@@ -110,7 +110,7 @@ func (m *served) saveFor(s *snapshot, n int64) {
 	if s.failed != nil {
 		return
 	}
-	p, err := m.capture(s.buf, n)
+	p, err := m.captureHanded(s.buf, n)
 	if err == nil {
 		off, _ := m.extent(n)
 		err = pwriteFull(s.image, p, off)
@@ -156,6 +156,7 @@ func (m *served) recall(s *snapshot, buf []byte, n int64) ([]byte, error) {
 	m.locks.lock(n)
 	defer m.locks.unlock(n)
 	if !s.saved.get(n) {
+		m.awaitStore(n)
 		return m.capture(buf, n)
 	}
 	off, length := m.extent(n)

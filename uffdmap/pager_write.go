@@ -240,6 +240,20 @@ func (m *served) capture(buf []byte, n int64) ([]byte, error) {
 	return buf, nil
 }
 
+// errBehind says that pages of a frame can't be had now: they are to come from the store,
+// which lacks what a write-back has copied of them.
+var errBehind = errors.New("pages of it were punched out beside a Sync")
+
+// captureHanded is capture, or errBehind, for who can't wait for the store.
+func (m *served) captureHanded(buf []byte, n int64) ([]byte, error) {
+	behind := m.isBehind(n)
+	p, err := m.capture(buf, n)
+	if err == nil && behind && !m.complete(m.extent(n)) {
+		err = errBehind
+	}
+	return p, err
+}
+
 // readMemory copies pages from off on to p, zeros for those that are absent.
 func (m *served) readMemory(p []byte, off int64) error {
 	if err := preadFull(m.memory, p, off); err != nil {

@@ -16,7 +16,8 @@ import (
 // It costs nothing until the program writes: the first write to each frame from
 // then on waits until the frame is saved in a file without a name, in the store's
 // folder or, if that can't be written, in that for temporary files. When there is
-// no room for it the writer goes on, and reads of the snapshot fail.
+// no room for it, or pages of the frame are punched out beside a Sync, the writer
+// goes on, and reads of the snapshot fail.
 type Snapshot struct {
 	m  *Mapping
 	id int32
