@@ -2,8 +2,11 @@ package uffdmap
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"lazyfs/store"
 )
@@ -71,4 +74,23 @@ func TestLateStoreFails(t *testing.T) {
 		t.Errorf("%d frames are read", done)
 	}
 	must(t, "close", l.Close())
+}
+
+// The reader is closed when the store is open for writing: it would keep a generation from
+// being freed.
+func TestLateStoreOpened(t *testing.T) {
+	path := pack(t, content(1<<20, 60), store.CreateOptions{})
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, "open", err)
+	must(t, "lock", unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	sum, err := store.Probe(f)
+	must(t, "probe", err)
+	m := &spec{Path: path, Size: sum.Size, FrameSize: int64(sum.FrameSize), Writable: true}
+	l := openLate(m, f, true)
+	defer l.Close()
+	_, err = l.wait()
+	must(t, "open for writing", err)
+	if _, err := l.early.ReadFrame(0, make([]byte, l.FrameSize())); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("read from the reader: %v, want that it is closed", err)
+	}
 }

@@ -262,3 +262,24 @@ func TestSnapshotClosed(t *testing.T) {
 		t.Errorf("%d descriptors are open after all was closed, %d before", after, before)
 	}
 }
+
+// While a write is let through no snapshot is taken: it would hold what comes after that, and
+// not that.
+func TestSnapshotBesideLift(t *testing.T) {
+	_, m, _ := newLoneWorker(t, spec{})
+	m.lifting.RLock()
+	taken := make(chan error, 1)
+	go func() { taken <- m.takeSnapshot(1, newImages(t, m)) }()
+	eventually(t, "the snapshot to wait, or to be taken", func() bool {
+		if !m.lifting.TryRLock() {
+			return true
+		}
+		m.lifting.RUnlock()
+		return len(taken) > 0
+	})
+	if len(taken) > 0 {
+		t.Error("the snapshot was taken")
+	}
+	m.lifting.RUnlock()
+	must(t, "take a snapshot", <-taken)
+}
