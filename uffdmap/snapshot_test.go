@@ -283,3 +283,26 @@ func TestSnapshotBesideLift(t *testing.T) {
 	m.lifting.RUnlock()
 	must(t, "take a snapshot", <-taken)
 }
+
+// Who reads a frame of a snapshot waits for who is at the frame, and may be about to save it
+// and to let a write through.
+func TestSnapshotBesideWriter(t *testing.T) {
+	_, m, _ := newLoneWorker(t, spec{})
+	must(t, "take a snapshot", m.takeSnapshot(1, newImages(t, m)))
+	m.locks.lock(3)
+	read := make(chan error, 1)
+	go func() {
+		_, err := m.recall(m.snapshots[1], make([]byte, m.FrameSize), 3)
+		read <- err
+	}()
+	eventually(t, "who reads to wait, or to be done", func() bool {
+		m.locks.mu.Lock()
+		defer m.locks.mu.Unlock()
+		return m.locks.waiting > 0 || len(read) > 0
+	})
+	if len(read) > 0 {
+		t.Error("the frame was read")
+	}
+	m.locks.unlock(3)
+	must(t, "read", <-read)
+}
