@@ -133,9 +133,15 @@ func punchTaken(t *testing.T, w *worker, m *served) (page, copied []byte) {
 	m.handing.RLock()
 	copied, err := m.takeFrame(make([]byte, m.FrameSize), 3)
 	must(t, "copy", err)
+	punchPage(t, m, off)
+	return page, copied
+}
+
+// punchPage punches out the page of m at off.
+func punchPage(t *testing.T, m *served, off int64) {
+	t.Helper()
 	const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 	must(t, "punch out a page", unix.Fallocate(m.memory, punch, off, pageSize))
-	return page, copied
 }
 
 // handOver gives the store what a Sync has copied of frame 3.
@@ -192,4 +198,35 @@ func TestSnapshotOfRemoved(t *testing.T) {
 	if !errors.Is(s.failed, errBehind) {
 		t.Errorf("the snapshot has frame 3, or %v; want %v", s.failed, errBehind)
 	}
+}
+
+// Nor where a frame was evicted dirty, came back, and has lost a page since.
+func TestMapRemovedAfterEviction(t *testing.T) {
+	w, m, _ := newLoneWorker(t, spec{Writable: true, Limit: 1})
+	evict := func() {
+		m.Limit = pageSize
+		m.makeRoom(w.scratch)
+		m.Limit = m.Size
+	}
+	off, _ := m.extent(3)
+	w.answers(t, m, uffd.FaultWrite, 3)
+	evict()
+	if !m.table.spilled.get(3) {
+		t.Fatal("frame 3 was not spilled")
+	}
+	w.answers(t, m, uffd.FaultWrite, 3)
+	want := bytes.Repeat([]byte{1}, pageSize)
+	must(t, "write", pwriteFull(m.memory, want, off))
+	punchPage(t, m, off+pageSize)
+	m.handing.RLock()
+	copied, err := m.takeFrame(make([]byte, m.FrameSize), 3)
+	must(t, "copy", err)
+	handOver(t, m, copied)
+	w.answers(t, m, uffd.FaultWP|uffd.FaultWrite, 3) // Another page of it is written.
+	m.committed(3)
+	punchPage(t, m, off)
+	w.answers(t, m, 0, 3)
+	got := make([]byte, pageSize)
+	must(t, "read", m.readMemory(got, off))
+	same(t, "page", got, want)
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/internal/uffd"
 )
 
 // What a punch left in memory as zeros is put back, and what it took away stays away.
@@ -25,5 +27,23 @@ func TestPutBack(t *testing.T) {
 	must(t, "read again", m.readMemory(got, off))
 	if !bytes.Equal(got, want) || m.present(off+pageSize) {
 		t.Error("memory is not as before, or a page is there that was not")
+	}
+}
+
+// A frame that was spilled takes no room on the disk when the store has it.
+func TestForgetSpilled(t *testing.T) {
+	w, m, _ := newLoneWorker(t, spec{Writable: true, Limit: 1})
+	w.answers(t, m, uffd.FaultWrite, 3)
+	m.Limit = pageSize
+	m.makeRoom(w.scratch)
+	var st unix.Stat_t
+	must(t, "look at the spill file", unix.Fstat(m.spill, &st))
+	if !m.table.spilled.get(3) || st.Blocks == 0 {
+		t.Fatalf("the spill file has %d blocks, want frame 3", st.Blocks)
+	}
+	must(t, "sync", m.sync())
+	must(t, "look at the spill file", unix.Fstat(m.spill, &st))
+	if m.table.spilled.get(3) || st.Blocks != 0 {
+		t.Errorf("the spill file has %d blocks after a sync, want none", st.Blocks)
 	}
 }
