@@ -55,8 +55,12 @@ func (m *Mapping) openSource() error {
 	case m.Writable:
 		flags = unix.O_RDWR
 	}
-	// Opening a named pipe without O_NONBLOCK would wait for its writer.
-	fd, err := unix.Open(m.Path, flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	// Opening a named pipe without O_NONBLOCK would wait for its writer. Some file systems
+	// let signals interrupt it.
+	fd, err := -1, error(unix.EINTR)
+	for err == unix.EINTR {
+		fd, err = unix.Open(m.Path, flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	}
 	if err != nil {
 		return &os.PathError{Op: "open", Path: m.Path, Err: err}
 	}
