@@ -225,3 +225,29 @@ func TestProgramTakesPages(t *testing.T) {
 		}
 	}
 }
+
+// While a dropped page is brought back, no other is: it could be written, synced and dropped
+// again meanwhile, and then be as it was before that.
+func TestRestoresAreAlone(t *testing.T) {
+	want := bytes.Repeat([]byte("lazy"), 16<<10/4)
+	v := openView(t, newStore(t, want, 16<<10), Options{Writable: true})
+	s, err := v.View(0, v.Size())
+	must(t, "view", err)
+	defer s.Release()
+	must(t, "drop a page", unix.Madvise(s.Bytes()[:store.PageSize], unix.MADV_DONTNEED))
+	reads := 0
+	v.src = interruptedSource{v.src, func() {
+		reads++
+		if v.restoring.TryLock() {
+			v.restoring.Unlock()
+			t.Error("another restore can begin")
+		}
+	}}
+	got := make([]byte, len(want))
+	_, err = v.ReadAt(got, 0)
+	must(t, "read", err)
+	same(t, "read", got, want)
+	if reads != 1 {
+		t.Errorf("the store was read %d times, want once", reads)
+	}
+}
