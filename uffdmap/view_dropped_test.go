@@ -251,3 +251,25 @@ func TestRestoresAreAlone(t *testing.T) {
 		t.Errorf("the store was read %d times, want once", reads)
 	}
 }
+
+// Dropped pages of a frame of zeros come back as zeros, whatever was decoded before.
+func TestDroppedZeros(t *testing.T) {
+	const frame = 16 << 10
+	want := content(2*frame, 9)
+	clear(want[:frame])
+	v := openView(t, newStore(t, want, frame), Options{Writable: true})
+	s, err := v.View(0, v.Size())
+	must(t, "view", err)
+	defer s.Release()
+	must(t, "drop a page", unix.Madvise(s.Bytes()[:store.PageSize], unix.MADV_DONTNEED))
+	used, err := v.scratch.get()
+	must(t, "get memory", err)
+	for i := range used.b {
+		used.b[i] = 1
+	}
+	v.scratch.put(used)
+	got := make([]byte, len(want))
+	_, err = v.ReadAt(got, 0)
+	must(t, "read", err)
+	same(t, "read", got, want)
+}
