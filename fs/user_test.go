@@ -166,6 +166,29 @@ func letUsersMount(t *testing.T) {
 	t.Cleanup(func() { os.Chmod("/dev/fuse", st.Mode().Perm()) })
 }
 
+// Who is not the owner reads what the modes let him in a mount of one store, and of a
+// folder on a file system without access control lists.
+func TestNoAccessLists(t *testing.T) {
+	const nobody, other = 65534, 4321
+	folder := t.TempDir()
+	if err := unix.Mount("none", folder, "ramfs", 0, "mode=755"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(folder, 0)
+	pack(t, filepath.Join(folder, "store.lazy"), []byte("one\n"))
+	if err := os.Chown(folder, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{folder, filepath.Join(folder, "store.lazy")} {
+		d := start(t, mountSpec{Source: source, AllowOther: true})
+		openUp(t, d.dir)
+		for _, user := range []uint32{0, other} {
+			as(t, user, user, d.dir, "ls -l && cat store")
+		}
+		d.umount()
+	}
+}
+
 // A user writes, syncs and touches files that are not his own and that he may write to.
 func TestFilesOfOthers(t *testing.T) {
 	const nobody = 65534
