@@ -124,3 +124,19 @@ func TestUmountOfUser(t *testing.T) {
 		t.Errorf("root's umount says:\n%s", out)
 	}
 }
+
+// XDG_RUNTIME_DIR may be the folder of another user, as after su(1), a file, or relative:
+// the mount is found all the same.
+func TestRuntimeFolder(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 1000))
+	asUser(t, dir, `
+		mkdir mnt relative
+		$lazyfs pack --quiet plain x.lazy
+		for XDG_RUNTIME_DIR in /root "$PWD/plain" relative; do
+			export XDG_RUNTIME_DIR
+			$lazyfs mount --quiet x.lazy mnt
+			(cd / && $lazyfs umount "$OLDPWD/mnt")
+		done
+		rmdir relative`, "")
+}

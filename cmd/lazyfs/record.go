@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,8 @@ func recordFolders(uid int) []string {
 		fmt.Sprintf("/run/user/%d/lazyfs", uid),
 		fmt.Sprintf("/tmp/lazyfs-%d", uid),
 	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && uid == os.Getuid() {
+	// Relative it would be another folder for each program (XDG Base Directory Specification).
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && uid == os.Getuid() {
 		folders = append([]string{filepath.Join(dir, "lazyfs")}, folders...)
 	}
 	return folders
@@ -127,6 +129,7 @@ func (r *record) remove() {
 // openRecord opens the record of a mount, or returns nil when there is none, or nothing
 // in it yet. In /tmp somebody else may have made what has its name.
 func openRecord(m mountPoint) (*record, error) {
+	var first error
 	for _, folder := range recordFolders(m.uid) {
 		// Nothing but a regular file is waited for.
 		f, err := os.OpenFile(filepath.Join(folder, m.device), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
@@ -134,7 +137,8 @@ func openRecord(m mountPoint) (*record, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			first = cmp.Or(first, err) // The daemon may have been refused, too, and went on.
+			continue
 		}
 		info, err := f.Stat()
 		if err != nil || int(info.Sys().(*syscall.Stat_t).Uid) != m.uid {
@@ -148,7 +152,7 @@ func openRecord(m mountPoint) (*record, error) {
 		}
 		return r, err
 	}
-	return nil, nil
+	return nil, first
 }
 
 func (r *record) read() error {
