@@ -277,3 +277,26 @@ func TestNoSpace(t *testing.T) {
 		}
 	}
 }
+
+// On a mount of a full disk it is the end of a file that tells.
+func TestNoSpaceOnMount(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/folder/plain", noise(1, 3<<20))
+	disk := dir + "/disk"
+	if err := os.Mkdir(disk, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", disk, "tmpfs", 0, "size=2m"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(disk, unix.MNT_DETACH)
+	mountStore(t, dir, "--rw", "disk", "mnt")
+	r := lazyfs(t, dir, "pack", "folder", "mnt/stores")
+	failed(t, r, 3, "lazyfs pack: ")
+	if !strings.Contains(r.err, "no space left on device") {
+		t.Errorf("lazyfs pack says %q, want no space left on device", r.err)
+	}
+	if got := list(t, disk); len(got) != 0 {
+		t.Errorf("lazyfs pack left %q", got)
+	}
+}

@@ -58,5 +58,8 @@ func (p *packer) packFile(ctx context.Context, src *os.File, e treeEntry, jobs i
 	if err != nil {
 		return err
 	}
-	return restore(ctx, dst, sparseFile{memory, size}, 1, func(int64) {})
+	if err := restore(ctx, dst, sparseFile{memory, size}, 1, func(int64) {}); err != nil {
+		return err
+	}
+	return dst.Close() // On a mount it may be what tells that the disk is full.
 }
