@@ -143,6 +143,16 @@ func TestBenchVerifiesWithFio(t *testing.T) {
 	if !strings.Contains(r.out, "issued rwts: total=6,0") {
 		t.Errorf("what was measured until the wrong block is not printed:\n%s", r.out)
 	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	c = command(dir, "bench", "file", "theirs", "--rw=read", "--verify=crc32c")
+	c.Stdout = full
+	if err := c.Run(); c.ProcessState.ExitCode() != 3 {
+		t.Errorf("a wrong block, and a report that can't be written: %v, want exit code 3", err)
+	}
 }
 
 // Nothing that exists is overwritten unless that is asked for.

@@ -117,14 +117,18 @@ func (b *bencher) measure(ctx context.Context, target benchTarget, path string) 
 		Group:   b.group,
 		Bins:    b.format.value == "json+",
 	}
-	err := b.writeReport(&report)
+	var errs []error
+	for _, err := range parts(runErr) {
+		if errors.As(err, new(*load.VerifyError)) {
+			err = notSoError{err}
+		}
+		errs = append(errs, err)
+	}
+	errs = append(errs, b.writeReport(&report))
 	if b.picture != "" {
-		err = errors.Join(err, touches.draw(b.png, path, &b.options))
+		errs = append(errs, touches.draw(b.png, path, &b.options))
 	}
-	if errors.As(runErr, new(*load.VerifyError)) {
-		runErr = notSoError{runErr}
-	}
-	return errors.Join(runErr, err)
+	return errors.Join(errs...)
 }
 
 // show tells the progress of a run as fio does.

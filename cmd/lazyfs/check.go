@@ -120,13 +120,10 @@ func (c *checker) run(ctx context.Context, paths []string) error {
 // verdict is the error of a run with these failures. format and a tell what was found
 // to be bad, which is the answer where nothing failed.
 func verdict(failures []error, bad bool, format string, a ...any) error {
-	switch {
-	case !bad:
-		return errors.Join(failures...)
-	case len(failures) == 0:
-		return notSoError{fmt.Errorf(format, a...)}
+	if bad {
+		failures = append(failures, notSoError{fmt.Errorf(format, a...)})
 	}
-	return errors.Join(append(failures, fmt.Errorf(format, a...))...)
+	return errors.Join(failures...)
 }
 
 // check checks one store and prints what it finds.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -55,10 +56,25 @@ func exitCode(err error) int {
 		return int(told)
 	case errors.As(err, new(usageError)):
 		return exitUsage
-	case errors.As(err, new(notSoError)):
+	case !slices.ContainsFunc(parts(err), isFailure):
 		return exitNotSo
 	}
 	return exitFailed
+}
+
+func isFailure(err error) bool { return !errors.As(err, new(notSoError)) }
+
+// parts are the errors that err joins, or err alone.
+func parts(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, parts(e)...)
+	}
+	return all
 }
 
 // errorLine is the one line that tells the user about err, or "" when there is
@@ -71,6 +87,11 @@ func errorLine(name string, err error) string {
 	text := err.Error()
 	if errors.Is(err, context.Canceled) {
 		text = "interrupted"
+		for _, e := range parts(err) {
+			if !errors.Is(e, context.Canceled) {
+				text += "; " + e.Error()
+			}
+		}
 	}
 	who := "lazyfs"
 	if name != "" {
