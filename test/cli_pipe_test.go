@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,5 +36,22 @@ func TestNamedPipeForStore(t *testing.T) {
 		if r := finish(t, c); r.code != 3 || strings.Count(r.err, "\n") != 1 {
 			t.Errorf("%q: exit code %d, %q; want 3 and a line", args, r.code, r.err)
 		}
+	}
+}
+
+// Standard input that is closed is an error; an empty one is an empty file.
+func TestPackClosedInput(t *testing.T) {
+	dir := t.TempDir()
+	pack := func(name, input string) result {
+		c := exec.Command("sh", "-c", `"$0" pack --quiet - "$1" `+input, binary, name)
+		c.Dir = dir
+		return finish(t, c)
+	}
+	failed(t, pack("closed", "<&-"), 3, "lazyfs pack: standard input: is closed\n")
+	if r := pack("empty", "</dev/null"); r != (result{}) {
+		t.Errorf("pack of nothing: %+v, want silence", r)
+	}
+	if got := list(t, dir); !slices.Equal(got, []string{"empty"}) {
+		t.Errorf("there are %q, want the store of nothing alone", got)
 	}
 }

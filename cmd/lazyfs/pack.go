@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -89,6 +90,9 @@ func (p *packer) pack(ctx context.Context, src, dst string) error {
 		return p.packPages(ctx, src, dst)
 	}
 	if src == "-" {
+		if closedInput() {
+			return errors.New("standard input: is closed")
+		}
 		return p.packOpen(ctx, os.Stdin, dst, "standard input")
 	}
 	info, err := os.Stat(src)
@@ -111,6 +115,14 @@ func (p *packer) pack(ctx context.Context, src, dst string) error {
 	}
 	defer f.Close()
 	return p.packOpen(ctx, f, dst, src)
+}
+
+// closedInput says whether this program was started without standard input. Go has opened
+// the null device in its place then, for reading and writing, which would be an empty file.
+func closedInput() bool {
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(0, unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE == unix.O_RDWR && unix.Fstat(0, &st) == nil && st.Rdev == unix.Mkdev(1, 3)
 }
 
 // packOpen packs the open file src, which may be a pipe.
