@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -105,8 +106,11 @@ func (m *mirror) run(ctx context.Context, t tree) error {
 
 // checkTarget refuses a target that exists or lies in the source.
 func (m *mirror) checkTarget() error {
-	if _, err := os.Lstat(m.dst); err == nil {
+	switch _, err := os.Lstat(m.dst); {
+	case err == nil:
 		return fmt.Errorf("%s: exists: a folder is never replaced", m.dst)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
 	src, err := filepath.EvalSymlinks(m.src)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,6 +72,20 @@ func TestPackFolderChanging(t *testing.T) {
 		}
 		if info.Mode() != 0o600 {
 			t.Errorf("a file becomes another: its store has mode %v, want that of its content", info.Mode())
+		}
+	}
+}
+
+// A name that the new folder can't have is told before all the work.
+func TestMirrorName(t *testing.T) {
+	src := t.TempDir()
+	for name, want := range map[string]error{
+		strings.Repeat("x", 256): unix.ENAMETOOLONG,
+		"x/y":                    unix.ENOENT,
+	} {
+		m := mirror{src: src, dst: filepath.Join(t.TempDir(), name)}
+		if err := m.checkTarget(); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
 		}
 	}
 }
