@@ -89,3 +89,48 @@ func TestMirrorName(t *testing.T) {
 		}
 	}
 }
+
+// An ordinary user gives folders modes that keep him out of them, and removes such a tree.
+func TestFoldersThatDeny(t *testing.T) {
+	dir := t.TempDir()
+	for at := dir; at != "/" && at != os.TempDir(); at = filepath.Dir(at) {
+		if err := os.Chmod(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Others may read src/p, who will be the owner of its copy not.
+	for _, path := range []string{"/src", "/src/p", "/src/p/q"} {
+		if err := os.Mkdir(dir+path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(dir+"/src/p", 0o055), os.Chmod(dir+"/src/p/q", 0o555), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	onThread(t, func() error {
+		if err := asNobody(); err != nil {
+			return err
+		}
+		listed, err := readTree(dir + "/src")
+		if err != nil {
+			return err
+		}
+		m := mirror{src: dir + "/src", dst: dir + "/dst", jobs: 1}
+		return m.run(t.Context(), listed)
+	})
+	for path, want := range map[string]os.FileMode{"/dst/p": 0o055, "/dst/p/q": 0o555} {
+		if info, err := os.Stat(dir + path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v, want mode %o", path, info, err, want)
+		}
+	}
+	onThread(t, func() error {
+		if err := asNobody(); err != nil {
+			return err
+		}
+		removeTree(dir + "/dst")
+		return nil
+	})
+	if exists(dir + "/dst") {
+		t.Error("a folder that denies its owner to enter it is not removed")
+	}
+}

@@ -101,6 +101,29 @@ func TestNewFileRace(t *testing.T) {
 	}
 }
 
+// Where rename has no flags a file gets its name all the same, and nothing is replaced.
+func TestRenameNewWithoutFlags(t *testing.T) {
+	folder := t.TempDir()
+	from, to := filepath.Join(folder, "from"), filepath.Join(folder, "to")
+	for _, path := range []string{from, to} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	onThread(t, func() error {
+		if err := refuse(unix.SYS_RENAMEAT2, unix.EINVAL); err != nil {
+			return err
+		}
+		if err := renameNew(from, to); err != unix.EEXIST {
+			t.Errorf("rename to a name that is taken: %v, want EEXIST", err)
+		}
+		return renameNew(from, filepath.Join(folder, "new"))
+	})
+	if got := names(t, folder); !slices.Equal(got, []string{"new", "to"}) {
+		t.Errorf("there are %q, want new and to", got)
+	}
+}
+
 // A file whose name can't be given fails to finish, and nothing of it remains: a
 // file has taken the place of its folder, or a folder its name.
 func TestNewFileUnnamed(t *testing.T) {

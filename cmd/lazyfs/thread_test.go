@@ -1,0 +1,46 @@
+package main
+
+import (
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// onThread calls do on a thread of its own, which ends with it: what do changes of the
+// thread is nobody else's.
+func onThread(t *testing.T, do func() error) {
+	t.Helper()
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- do()
+	}()
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asNobody makes this thread's access to files that of an ordinary user.
+func asNobody() error {
+	_, err := unix.SetfsuidRetUid(65534)
+	return err
+}
+
+// refuse makes system call nr fail with errno in this thread, which has to be root's.
+func refuse(nr uint32, errno unix.Errno) error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the number of the call begins struct seccomp_data
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, err := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	runtime.KeepAlive(filter)
+	if err != 0 {
+		return err
+	}
+	return nil
+}
