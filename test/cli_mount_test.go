@@ -90,6 +90,19 @@ func TestMount(t *testing.T) {
 	fails(t, dir, 3, "lazyfs umount: mnt: nothing is mounted here", "umount", "mnt")
 }
 
+// Who allows more memory than there is gets what there is.
+func TestMountLargeCache(t *testing.T) {
+	dir := t.TempDir()
+	plain := text(1, 1<<20)
+	write(t, dir+"/plain", plain)
+	must(t, dir, "pack", "plain", "x.lazy")
+	mountStore(t, dir, "--cache", "7E", "x.lazy", "mnt")
+	if !bytes.Equal(read(t, dir+"/mnt/x"), plain) {
+		t.Error("mounted file has other bytes")
+	}
+	must(t, dir, "umount", "mnt")
+}
+
 // What is written through a mount of a folder is in its stores when umount
 // returns, without any sync.
 func TestMountFolderWritable(t *testing.T) {
