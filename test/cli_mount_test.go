@@ -90,6 +90,23 @@ func TestMount(t *testing.T) {
 	fails(t, dir, 3, "lazyfs umount: mnt: nothing is mounted here", "umount", "mnt")
 }
 
+// Where root can't write to /run, as in some containers, a mount is found all the same.
+func TestMountWithoutRun(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", nil)
+	must(t, dir, "pack", "plain", "x.lazy")
+	c := exec.Command("unshare", "--mount", "sh", "-euc", `
+		mkdir mnt
+		mount -t tmpfs -o ro none /run
+		"$0" mount --quiet x.lazy mnt
+		"$0" umount mnt
+		rmdir /tmp/lazyfs-0`, binary)
+	c.Dir = dir
+	if r := finish(t, c); r != (result{}) {
+		t.Errorf("mount and umount: %+v, want silence", r)
+	}
+}
+
 // Who allows more memory than there is gets what there is.
 func TestMountLargeCache(t *testing.T) {
 	dir := t.TempDir()

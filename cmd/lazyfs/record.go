@@ -34,12 +34,13 @@ type recordData struct {
 // recordFolders are the places of the records of a user's mounts: the first
 // that can be made is used.
 func recordFolders(uid int) []string {
-	if uid == 0 {
-		return []string{"/run/lazyfs"}
-	}
 	folders := []string{
 		fmt.Sprintf("/run/user/%d/lazyfs", uid),
 		fmt.Sprintf("/tmp/lazyfs-%d", uid),
+	}
+	if uid == 0 {
+		folders[0] = "/run/lazyfs"
+		return folders
 	}
 	// Relative it would be another folder for each program (XDG Base Directory Specification).
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && uid == os.Getuid() {
