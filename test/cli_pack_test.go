@@ -282,6 +282,7 @@ func TestNoSpace(t *testing.T) {
 func TestNoSpaceOnMount(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/folder/plain", noise(1, 3<<20))
+	must(t, dir, "pack", "folder", "stores")
 	disk := dir + "/disk"
 	if err := os.Mkdir(disk, 0o755); err != nil {
 		t.Fatal(err)
@@ -291,12 +292,17 @@ func TestNoSpaceOnMount(t *testing.T) {
 	}
 	defer unix.Unmount(disk, unix.MNT_DETACH)
 	mountStore(t, dir, "--rw", "disk", "mnt")
-	r := lazyfs(t, dir, "pack", "folder", "mnt/stores")
-	failed(t, r, 3, "lazyfs pack: ")
-	if !strings.Contains(r.err, "no space left on device") {
-		t.Errorf("lazyfs pack says %q, want no space left on device", r.err)
-	}
-	if got := list(t, disk); len(got) != 0 {
-		t.Errorf("lazyfs pack left %q", got)
+	for _, args := range [][]string{
+		{"pack", "folder", "mnt/new"},
+		{"unpack", "stores", "mnt/new"},
+	} {
+		r := lazyfs(t, dir, args...)
+		failed(t, r, 3, "lazyfs "+args[0]+": ")
+		if !strings.Contains(r.err, "no space left on device") {
+			t.Errorf("lazyfs %q says %q, want no space left on device", args, r.err)
+		}
+		if got := list(t, disk); len(got) != 0 {
+			t.Errorf("lazyfs %q left %q", args, got)
+		}
 	}
 }

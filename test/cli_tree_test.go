@@ -40,6 +40,7 @@ func makeTree(t *testing.T, root string) {
 		os.Chmod(root+"/empty", 0o400),
 		os.Chmod(root+"/sub/deep", 0o2750|os.ModeSetgid),
 		os.Chown(root+"/sub/big", 1234, 5678),
+		os.Chmod(root+"/sub/big", 0o711|os.ModeSetuid), // chown takes it away
 		os.Lchown(root+"/dangling", 12, 34),
 		os.Chmod(root+"/readonly", 0o555),
 	}

@@ -134,3 +134,31 @@ func TestFoldersThatDeny(t *testing.T) {
 		t.Error("a folder that denies its owner to enter it is not removed")
 	}
 }
+
+// Until a new folder has its mode nobody else sees what is in it.
+func TestMirrorIsPrivate(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(dir+"/src/sub", 0o755), os.WriteFile(dir+"/src/sub/x", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	listed, err := readTree(dir + "/src")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mirror{
+		src: dir + "/src", dst: dir + "/dst", jobs: 1,
+		plan: func(rel string) (string, bool, error) { return rel, true, nil },
+		convert: func(_ context.Context, src *os.File, e treeEntry, _ int) error {
+			defer src.Close()
+			for at := filepath.Dir(e.to); at != dir; at = filepath.Dir(at) {
+				if info, err := os.Stat(at); err != nil || info.Mode().Perm() != 0o700 {
+					t.Errorf("while it is made %s has mode %v, %v, want 0700", at, info.Mode(), err)
+				}
+			}
+			return os.WriteFile(e.to, nil, 0o600)
+		},
+	}
+	if err := m.run(t.Context(), listed); err != nil {
+		t.Fatal(err)
+	}
+}
