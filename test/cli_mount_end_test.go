@@ -77,3 +77,37 @@ func TestMountInterrupted(t *testing.T) {
 		t.Error("the daemon or the mount is there still")
 	}
 }
+
+// More signals do not keep a daemon from writing everything at its end.
+func TestMountSecondSignal(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "--rw", "stores", "mnt")
+	f, err := os.Create(dir + "/mnt/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	plain := text(1, 1<<20)
+	if _, err := f.Write(plain); err != nil {
+		t.Fatal(err)
+	}
+	pid := daemonOf(t, dir+"/mnt")
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	// From now on the daemon waits for the end of the file.
+	eventually(t, "the mount is out of sight", func() bool { return !mounted(t, dir+"/mnt") })
+	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGTERM} {
+		if err := unix.Kill(pid, signal); err != nil {
+			t.Errorf("%v: %v", signal, err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	eventually(t, "the daemon has ended", func() bool { return !alive(pid) })
+	if got := must(t, dir, "cat", "stores/x.lazy"); got != string(plain) {
+		t.Error("the store has other bytes")
+	}
+}
