@@ -150,7 +150,8 @@ func TestRecordOfOther(t *testing.T) {
 	}
 }
 
-// A record whose device number a newer mount has taken leaves that one's alone.
+// A record whose device number a newer mount has taken keeps a name, and leaves that
+// one's alone.
 func TestRecordReplaced(t *testing.T) {
 	r := newTestRecord(t, "0:1")
 	f, err := createRecord(filepath.Dir(r.file.Name()), "0:1")
@@ -158,6 +159,11 @@ func TestRecordReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	if older, err := os.Stat(f.Name() + replaced); err != nil {
+		t.Error(err)
+	} else if mine, err := r.file.Stat(); err != nil || !os.SameFile(older, mine) {
+		t.Errorf("%s is another record (%v)", f.Name()+replaced, err)
+	}
 	r.end(nil)
 	names, err := os.ReadDir(filepath.Dir(f.Name()))
 	if err != nil || len(names) != 1 || names[0].Name() != "0:1" {

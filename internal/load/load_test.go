@@ -11,12 +11,13 @@ import (
 	"time"
 )
 
-// memTarget is memory; onWrite and onSync, when set, see or refuse what is done.
+// memTarget is memory; onRead, onWrite and onSync, when set, see or refuse what is done.
 type memTarget struct {
 	mu      sync.Mutex // guards b
 	b       []byte
 	onRead  func(off int64) error
 	onWrite func(off int64) bool // false: the write is lost
+	onSync  func() error
 	syncs   atomic.Int64
 }
 
@@ -44,7 +45,13 @@ func (m *memTarget) WriteAt(p []byte, off int64) (int, error) {
 	return copy(m.b[off:], p), nil
 }
 
-func (m *memTarget) Sync() error { m.syncs.Add(1); return nil }
+func (m *memTarget) Sync() error {
+	m.syncs.Add(1)
+	if m.onSync != nil {
+		return m.onSync()
+	}
+	return nil
+}
 
 func checked(t *testing.T, o Options, size int64) Options {
 	t.Helper()
@@ -120,6 +127,19 @@ func TestVerifyFindsLostWrites(t *testing.T) {
 	o.Mode = RandRead
 	if _, err := Run(t.Context(), m, o, nil); err != nil {
 		t.Errorf("a job that only reads: %v", err)
+	}
+}
+
+// A sync that fails ends a run, also one that could verify what it has written so far.
+func TestSyncFails(t *testing.T) {
+	const size = 64 * 512
+	full := errors.New("disk is full")
+	for _, verify := range []bool{false, true} {
+		m := &memTarget{b: make([]byte, size), onSync: func() error { return full }}
+		results, err := Run(t.Context(), m, checked(t, Options{Mode: Write, Verify: verify, SyncEvery: 10}, size), nil)
+		if !errors.Is(err, full) || results[0].Write.IOs != 10 || results[0].Read.IOs != 0 || results[0].Sync.N != 0 {
+			t.Errorf("verify %t: %v after %d writes and %d reads; want %v after 10 writes", verify, err, results[0].Write.IOs, results[0].Read.IOs, full)
+		}
 	}
 }
 
