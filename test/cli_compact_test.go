@@ -123,6 +123,7 @@ func TestCompactFails(t *testing.T) {
 	holed(t, dir+"/x.lazy", text(3, 1<<20))
 	write(t, dir+"/plain", text(1, 5000))
 	fails(t, dir, 2, "lazyfs compact: --level 99: ", "compact", "--codec", "lz4", "--level", "99", "x.lazy")
+	fails(t, dir, 2, "lazyfs compact: --level 99: ", "compact", "--level", "99", "x.lazy") // The codec is the store's.
 	fails(t, dir, 2, "lazyfs compact: 2 arguments given", "compact", "x.lazy", "x.lazy")
 	fails(t, dir, 3, "lazyfs compact: open store plain: not a page store", "compact", "plain")
 	s, err := store.Open(dir+"/x.lazy", store.Options{Writable: true})

@@ -50,8 +50,8 @@ type compacter struct {
 func (c *compacter) run(ctx context.Context, args []string) error {
 	path := args[0]
 	if id := codec.ID(c.codec); id != 0 {
-		if _, err := codec.New(id, c.level); err != nil {
-			return usagef("--level %d: %w", c.level, err)
+		if err := checkLevel(id, c.level); err != nil {
+			return err
 		}
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -92,6 +92,9 @@ func (c *compacter) compact(ctx context.Context, s *store.Store, path string) (b
 	id := codec.ID(c.codec)
 	if id == 0 && c.flagSet.Changed("level") {
 		if id, err = codec.Parse(before.Codec); err != nil {
+			return before, after, err
+		}
+		if err = checkLevel(id, c.level); err != nil {
 			return before, after, err
 		}
 	}

@@ -155,10 +155,17 @@ func (s *storeFlags) options() (store.CreateOptions, error) {
 	if id == 0 {
 		id = codec.LZ4
 	}
-	if _, err := codec.New(id, s.level); err != nil {
-		return store.CreateOptions{}, usagef("--level %d: %w", s.level, err)
+	if err := checkLevel(id, s.level); err != nil {
+		return store.CreateOptions{}, err
 	}
 	return store.CreateOptions{Codec: id, Level: s.level, FrameSize: int(size)}, nil
+}
+
+func checkLevel(id codec.ID, level int) error {
+	if _, err := codec.New(id, level); err != nil {
+		return usagef("--level %d: %w", level, err)
+	}
+	return nil
 }
 
 func checkJobs(n int) error {
