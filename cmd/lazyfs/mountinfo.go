@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // mountType is the type of lazyfs's mounts in /proc/self/mountinfo.
@@ -66,21 +68,30 @@ func uppermost(mounts []mountPoint, dir string) (m mountPoint, ok bool) {
 	return mountPoint{}, false
 }
 
-// resolveMountDir is dir as the kernel names it. The last element may be a dead
-// mount, on which every system call fails.
+// resolveMountDir is dir as the kernel names it. It may be a dead mount, on which every
+// system call fails, or a link to one.
 func resolveMountDir(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
+	real, dead := filepath.EvalSymlinks(dir)
+	if dead == nil {
 		return real, nil
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(parent, filepath.Base(dir)), nil
+	dir = filepath.Join(parent, filepath.Base(dir))
+	to, err := os.Readlink(dir)
+	if err != nil || !errors.Is(dead, unix.ENOTCONN) {
+		return dir, nil
+	}
+	if !filepath.IsAbs(to) {
+		to = filepath.Join(parent, to)
+	}
+	return resolveMountDir(to)
 }
 
 // parseMounts reads mounts in the format of proc_pid_mountinfo(5), in their order.

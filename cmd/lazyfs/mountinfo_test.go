@@ -1,8 +1,14 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // The uppermost mount on a folder is found, whatever its name, and no other.
@@ -28,5 +34,35 @@ func TestParseMounts(t *testing.T) {
 		if got, ok := uppermost(mounts, dir); got != want || ok != (want.dir != "") {
 			t.Errorf("uppermost(%q) = %+v, %t, want %+v", dir, got, ok, want)
 		}
+	}
+}
+
+// A dead mount is found by its name, and by that of a link to it, or to one.
+func TestResolveDeadMount(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mnt := filepath.Join(dir, "mnt")
+	if err := errors.Join(os.Mkdir(mnt, 0o700), os.Symlink("mnt", dir+"/relative"), os.Symlink(dir+"/relative", dir+"/link"), os.Symlink("loop", dir+"/loop")); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = unix.Mount("dead", mnt, mountType, 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+	unix.Close(fd) // Nobody serves it from now on.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(mnt, unix.MNT_DETACH)
+	for _, name := range []string{"mnt", "relative", "link"} {
+		if got, err := resolveMountDir(filepath.Join(dir, name)); got != mnt || err != nil {
+			t.Errorf("%s is %q, %v, want %q", name, got, err, mnt)
+		}
+	}
+	if got, err := resolveMountDir(dir + "/loop"); got != dir+"/loop" || err != nil {
+		t.Errorf("a link to itself is %q, %v, want its name", got, err)
 	}
 }
