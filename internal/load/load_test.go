@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -78,7 +79,7 @@ func TestRunCounts(t *testing.T) {
 		"fsync":      {Options{Mode: Write, SyncEvery: 30, Jobs: 2}, 0, 200, 6},
 		"verify":     {Options{Mode: RandWrite, Verify: true}, 100, 100, 0},
 		"mixed all":  {Options{Mode: RandReadWrite, MixRead: 100}, 100, 0, 0},
-		"mixed none": {Options{Mode: ReadWrite, MixRead: 0}, 0, 100, 0},
+		"mixed none": {Options{Mode: ReadWrite, MixRead: 0, IOSize: 512 * 2000}, 0, 2000, 0},
 		"mixed":      {Options{Mode: RandReadWrite, MixRead: 30, IOs: 50}, -1, -1, 0},
 	} {
 		m := &memTarget{b: make([]byte, size)}
@@ -182,6 +183,58 @@ func TestRunError(t *testing.T) {
 	}
 	if !errors.Is(err, broken) || total < 999 {
 		t.Errorf("%d reads, error %v; want 999 or some more, and the target's error", total, err)
+	}
+}
+
+// The error of one job is that of the run, whichever it is, and that of a group.
+func TestErrorOfOneJob(t *testing.T) {
+	const size = 64 * 512
+	full := syscall.ENOSPC
+	for failing := int64(1); failing <= 3*64; failing += 10 {
+		var reads atomic.Int64
+		m := &memTarget{b: make([]byte, size), onRead: func(int64) error {
+			if reads.Add(1) == failing {
+				return full
+			}
+			return nil
+		}}
+		results, err := Run(t.Context(), m, checked(t, Options{Mode: Read, Jobs: 3}, size), nil)
+		if !errors.Is(err, full) {
+			t.Fatalf("read %d fails: %v, want %v", failing, err, full)
+		}
+		report := Report{Results: results, Group: true}
+		if got := report.document().Jobs[0].Error; got != int(full) {
+			t.Fatalf("the group's error is %d, want %d", got, full)
+		}
+	}
+	wrong := Result{Err: &VerifyError{}}
+	if got := wrong.errno(); got != int(syscall.EILSEQ) {
+		t.Errorf("the error of a wrong block is %d, want %d", got, syscall.EILSEQ)
+	}
+}
+
+// Jobs keep to the bytes that offset and size name, and notice what is not there.
+func TestRunRange(t *testing.T) {
+	const offset, size = 10 * 512, 20 * 512
+	for _, there := range []int64{100 * 512, offset + size - 1} {
+		seen := make(map[int64]bool)
+		m := &memTarget{b: make([]byte, there), onRead: func(off int64) error {
+			seen[off] = true
+			return nil
+		}}
+		results, err := Run(t.Context(), m, checked(t, Options{Mode: Read, Offset: offset, Size: size}, 100*512), nil)
+		short := there < offset+size
+		if errors.Is(err, io.ErrUnexpectedEOF) != short || err != nil && !short || results[0].Read.Short == 1 != short {
+			t.Errorf("of %d bytes: %v, %d short reads", there, err, results[0].Read.Short)
+		}
+		for off := range seen {
+			if off < offset || off >= offset+size {
+				t.Errorf("read at %#x, which is outside", off)
+			}
+		}
+		if len(seen) != size/512 {
+			t.Errorf("%d blocks were read, want %d", len(seen), size/512)
+		}
 	}
 }
 
