@@ -140,3 +140,22 @@ func TestRuntimeFolder(t *testing.T) {
 		done
 		rmdir relative`, "")
 }
+
+// A umask that denies the owner everything is that of what a user makes, and keeps
+// lazyfs itself from nothing.
+func TestUmask(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/folder/sub/plain", text(1, 1000))
+	asUser(t, dir, `
+		mkdir mnt tmp
+		umask 0777
+		$lazyfs pack --quiet folder stores
+		cat folder/sub/plain | $lazyfs pack --quiet - x.lazy
+		$lazyfs bench file --rw=write --size=4k new >/dev/null
+		for name in x.lazy new; do
+			test $(stat -c %a $name) = 0
+		done
+		XDG_RUNTIME_DIR=$PWD/tmp $lazyfs mount --quiet stores mnt
+		cmp mnt/sub/plain folder/sub/plain
+		XDG_RUNTIME_DIR=$PWD/tmp $lazyfs umount mnt`, "")
+}

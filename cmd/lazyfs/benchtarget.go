@@ -90,7 +90,7 @@ func openFileTarget(path string, writes, overwrite bool, want int64) (benchTarge
 			return nil, fmt.Errorf("%s: holds something: --overwrite lets the jobs write over it", path)
 		}
 	}
-	f, err := os.OpenFile(path, flags|unix.O_NONBLOCK, 0o666) // as openNow
+	f, err := os.OpenFile(path, flags|unix.O_NONBLOCK, fs.FileMode(0o666&^umask)) // as openNow
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// umask is the user's (umask(2)). The process has none, so that what it makes for itself
+// has the mode that is asked for: a user's mask may deny the owner everything.
+var umask = unix.Umask(0)
+
 // A newFile is a file that gets its name when it is complete, so that nobody
 // ever sees half of it, and an interruption leaves nothing.
 type newFile struct {
@@ -77,9 +81,7 @@ func createOutput(path string) (*newFile, error) {
 // what a new file has; makes it durable; and names it.
 func (n *newFile) finish(like fs.FileInfo) error {
 	if like == nil {
-		mask := unix.Umask(0)
-		unix.Umask(mask)
-		if err := n.Chmod(fs.FileMode(0o666 &^ mask)); err != nil {
+		if err := n.Chmod(fs.FileMode(0o666 &^ umask)); err != nil {
 			return err
 		}
 	} else if err := keepMeta(fdPath(n.File), like); err != nil {
