@@ -37,6 +37,20 @@ func TestParseMounts(t *testing.T) {
 	}
 }
 
+// mountDead mounts source on dir as lazyfs does, and serves it no more.
+func mountDead(t *testing.T, source, dir string) {
+	t.Helper()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Mount(source, dir, mountType, 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
 // A dead mount is found by its name, and by that of a link to it, or to one.
 func TestResolveDeadMount(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
@@ -47,16 +61,7 @@ func TestResolveDeadMount(t *testing.T) {
 	if err := errors.Join(os.Mkdir(mnt, 0o700), os.Symlink("mnt", dir+"/relative"), os.Symlink(dir+"/relative", dir+"/link"), os.Symlink("loop", dir+"/loop")); err != nil {
 		t.Fatal(err)
 	}
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = unix.Mount("dead", mnt, mountType, 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
-	unix.Close(fd) // Nobody serves it from now on.
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Unmount(mnt, unix.MNT_DETACH)
+	mountDead(t, "source", mnt)
 	for _, name := range []string{"mnt", "relative", "link"} {
 		if got, err := resolveMountDir(filepath.Join(dir, name)); got != mnt || err != nil {
 			t.Errorf("%s is %q, %v, want %q", name, got, err, mnt)
@@ -64,5 +69,40 @@ func TestResolveDeadMount(t *testing.T) {
 	}
 	if got, err := resolveMountDir(dir + "/loop"); got != dir+"/loop" || err != nil {
 		t.Errorf("a link to itself is %q, %v, want its name", got, err)
+	}
+}
+
+// Only a daemon whose mount is gone is waited for: the device number may be that of a newer
+// mount, of another source.
+func TestRecordMounted(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mountDead(t, "source", dir)
+	m, err := findMount(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		source, device string
+		want           bool
+	}{{"source", m.device, true}, {"other", m.device, false}, {"source", "0:0", false}} {
+		r := record{recordData: recordData{PID: os.Getpid(), Source: c.source}}
+		if got := r.mounted(c.device); got != c.want {
+			t.Errorf("%s of device %s is mounted: %t, want %t", c.source, c.device, got, c.want)
+		}
+	}
+}
+
+// A mount waits for one of the same source, or of one in it or around it.
+func TestOverlap(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{{"/none", "/none", true}, {"/none", "/none/x", true}, {"/none/x", "/none", true}, {"/none", "/none.lazy", false}, {"/none/x", "/none/y", false}} {
+		if got := overlap(c.a, c.b); got != c.want {
+			t.Errorf("%s and %s: %t, want %t", c.a, c.b, got, c.want)
+		}
 	}
 }
