@@ -153,6 +153,7 @@ func TestForegroundUnread(t *testing.T) {
 	_ = c.Run() // the exit code is checked below
 	w.Close()
 	failed(t, result{err: errs.String(), code: c.ProcessState.ExitCode()}, 3, "lazyfs mount: write /dev/stdout: broken pipe")
+	noRecord(t, dir)
 	if mounted(t, dir+"/mnt") {
 		t.Error("it is mounted still")
 	}

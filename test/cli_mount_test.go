@@ -311,8 +311,20 @@ func TestUmountAfterKill(t *testing.T) {
 		if mounted(t, dir+"/mnt") {
 			t.Error("still mounted after umount")
 		}
+		noRecord(t, dir)
 		mountStore(t, dir, args...)
 		must(t, dir, "umount", "mnt")
+	}
+}
+
+// noRecord checks that no record of a mount of what lies in dir is left.
+func noRecord(t *testing.T, dir string) {
+	t.Helper()
+	records, _ := filepath.Glob("/run/lazyfs/*") // never fails
+	for _, path := range records {
+		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, []byte(dir+"/")) {
+			t.Errorf("the record %s is left: %s", path, b)
+		}
 	}
 }
 
