@@ -12,20 +12,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the daemon could not write at the end is an error of umount, which names it.
+// What the daemon could not write at the end is an error of umount, which names it, and
+// a line of the log.
 func TestUmountNotWritten(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/stores/README", nil)
-	mountStore(t, dir, "--rw", "stores", "mnt")
+	mountStore(t, dir, "--rw", "--log", "log", "stores", "mnt")
 	// A file that it may not make longer stands for a disk that fails.
 	limit := unix.Rlimit{Cur: 8192, Max: 8192}
 	if err := unix.Prlimit(daemonOf(t, dir+"/mnt"), unix.RLIMIT_FSIZE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(dir+"/mnt/x", noise(1, 1<<20), 0o644); !errors.Is(err, unix.EFBIG) {
-		t.Errorf("write: %v, want EFBIG", err)
+	for _, name := range []string{"x", "y"} {
+		if err := os.WriteFile(dir+"/mnt/"+name, noise(1, 1<<20), 0o644); !errors.Is(err, unix.EFBIG) {
+			t.Errorf("write: %v, want EFBIG", err)
+		}
 	}
-	fails(t, dir, 3, "lazyfs umount: "+dir+"/mnt: unmounted, but not everything was written: "+dir+"/stores/x.lazy: write x.lazy: file too large\n", "umount", "mnt")
+	r := lazyfs(t, dir, "umount", "mnt")
+	what := "lazyfs umount: " + dir + "/mnt: unmounted, but not everything was written: "
+	failed(t, r, 3, what)
+	told := strings.TrimPrefix(r.err, what)
+	for _, name := range []string{"x", "y"} {
+		if lost := dir + "/stores/" + name + ".lazy: write " + name + ".lazy: file too large"; strings.Count(told, lost) != 1 {
+			t.Errorf("umount tells %q, want %q once", told, lost)
+		}
+	}
+	if log := string(read(t, dir+"/log")); !strings.HasSuffix(log, " "+told) {
+		t.Errorf("the log is %q, want %q at its end", log, told)
+	}
 	if mounted(t, dir+"/mnt") {
 		t.Error("still mounted after umount")
 	}

@@ -78,12 +78,21 @@ func parts(err error) []error {
 }
 
 // errorLine is the one line that tells the user about err, or "" when there is
-// nothing to tell. name is the command's, or "" before one is known. What a file's
-// name would do to a terminal it does not do.
+// nothing to tell. name is the command's, or "" before one is known.
 func errorLine(name string, err error) string {
 	if err == nil || errors.As(err, new(toldError)) {
 		return ""
 	}
+	who := "lazyfs"
+	if name != "" {
+		who += " " + name
+	}
+	return who + ": " + oneLine(err)
+}
+
+// oneLine is the text of err without an end of a line. What a file's name would do to a
+// terminal it does not do.
+func oneLine(err error) string {
 	text := err.Error()
 	if errors.Is(err, context.Canceled) {
 		text = "interrupted"
@@ -93,9 +102,5 @@ func errorLine(name string, err error) string {
 			}
 		}
 	}
-	who := "lazyfs"
-	if name != "" {
-		who += " " + name
-	}
-	return who + ": " + printable(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
+	return printable(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
 }

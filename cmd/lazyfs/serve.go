@@ -60,7 +60,7 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	err = server.Wait()
 	r.end(err)
 	if err != nil && m.readyFD != 0 {
-		logger.Print(err)
+		logger.Print(oneLine(err))
 		return toldError(exitFailed)
 	}
 	return err
