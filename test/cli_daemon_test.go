@@ -103,6 +103,26 @@ func TestDaemonIsAlone(t *testing.T) {
 	must(t, dir, "umount", "mnt")
 }
 
+// Whatever the name of a file is, a message about it is one line of the log.
+func TestLogOfOddName(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 1<<20))
+	if err := os.Mkdir(dir+"/stores", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dir, "pack", "plain", "stores/a\nb\x1b[31m.lazy")
+	damageFrame(t, dir+"/stores/a\nb\x1b[31m.lazy", 7)
+	mountStore(t, dir, "--log", "log", "stores", "mnt")
+	if _, err := os.ReadFile(dir + "/mnt/a\nb\x1b[31m"); !errors.Is(err, unix.EIO) {
+		t.Errorf("read of the damaged file: %v, want %v", err, unix.EIO)
+	}
+	must(t, dir, "umount", "mnt")
+	log := read(t, dir+"/log")
+	if bytes.Count(log, []byte("\n")) != 1 || bytes.IndexByte(log, 0x1b) >= 0 || !bytes.Contains(log, []byte(dir+"/stores/a; b?[31m.lazy: ")) {
+		t.Errorf("the log is %q, want one line without control characters", log)
+	}
+}
+
 // A mount in the foreground goes on when nobody reads its messages any more. Where it
 // can't say that it is there, it is not.
 func TestForegroundUnread(t *testing.T) {

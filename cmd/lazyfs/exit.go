@@ -83,16 +83,6 @@ func errorLine(name string, err error) string {
 	if err == nil || errors.As(err, new(toldError)) {
 		return ""
 	}
-	who := "lazyfs"
-	if name != "" {
-		who += " " + name
-	}
-	return who + ": " + oneLine(err)
-}
-
-// oneLine is the text of err without an end of a line. What a file's name would do to a
-// terminal it does not do.
-func oneLine(err error) string {
 	text := err.Error()
 	if errors.Is(err, context.Canceled) {
 		text = "interrupted"
@@ -102,5 +92,15 @@ func oneLine(err error) string {
 			}
 		}
 	}
+	who := "lazyfs"
+	if name != "" {
+		who += " " + name
+	}
+	return who + ": " + oneLine(text)
+}
+
+// oneLine is text without an end of a line. What a file's name in it would do to a
+// terminal it does not do.
+func oneLine(text string) string {
 	return printable(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
 }

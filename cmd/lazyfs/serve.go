@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"log/syslog"
 	"os"
@@ -60,7 +61,7 @@ func (m *mounter) serve(ctx context.Context, source, dir string) (err error) {
 	err = server.Wait()
 	r.end(err)
 	if err != nil && m.readyFD != 0 {
-		logger.Print(oneLine(err))
+		logger.Print(err)
 		return toldError(exitFailed)
 	}
 	return err
@@ -73,14 +74,22 @@ func (m *mounter) openLog() (*os.File, *log.Logger, error) {
 	if m.log != "" {
 		// O_NONBLOCK: nothing waits for the reader of a named pipe.
 		f, err := os.OpenFile(m.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NONBLOCK, 0o600)
-		return f, log.New(f, "", log.LstdFlags), err
+		return f, log.New(lineWriter{f}, "", log.LstdFlags), err
 	}
 	if m.readyFD != 0 {
 		if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_WARNING, "lazyfs"); err == nil {
-			return os.Stderr, log.New(w, "", 0), nil
+			return os.Stderr, log.New(lineWriter{w}, "", 0), nil
 		}
 	}
-	return os.Stderr, log.New(os.Stderr, "", log.LstdFlags), nil
+	return os.Stderr, log.New(lineWriter{os.Stderr}, "", log.LstdFlags), nil
+}
+
+// A lineWriter writes each message of a log as one line: whoever names a file adds none.
+type lineWriter struct{ w io.Writer }
+
+func (l lineWriter) Write(message []byte) (int, error) {
+	_, err := fmt.Fprintln(l.w, oneLine(string(message)))
+	return len(message), err
 }
 
 func (m *mounter) fsOptions(logger *log.Logger) fs.Options {
