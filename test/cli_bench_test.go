@@ -163,6 +163,8 @@ func TestBenchOverwritesNothing(t *testing.T) {
 	must(t, dir, "pack", "plain", "x.lazy")
 	packed := read(t, dir+"/x.lazy")
 	fails(t, dir, 3, "lazyfs bench: plain: holds something: --overwrite lets the jobs write over it", "bench", "file", "plain", "--rw=write")
+	// A disk's size is 0, too, for who asks for that of a file.
+	fails(t, dir, 3, "lazyfs bench: /dev/zero: holds something: ", "bench", "file", "/dev/zero", "--rw=write", "--size=4k")
 	fails(t, dir, 2, "lazyfs bench: --access readat: writes go to the store: --overwrite allows it", "bench", "map", "x.lazy", "--rw=write", "--access=readat")
 	for _, access := range []string{"view", "bytes"} {
 		for _, tracking := range []string{"auto", "none"} {
