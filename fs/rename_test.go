@@ -80,7 +80,7 @@ func TestRenameMovesNodes(t *testing.T) {
 	check := func(n *node, links uint64, names ...string) {
 		t.Helper()
 		var st unix.Stat_t
-		if err := m.nodes.stat(n, &st); err != nil || st.Nlink != links {
+		if err := m.nodes.stat(n, &st); err != nil || uint64(st.Nlink) != links {
 			t.Errorf("stat: %d links, %v; want %d", st.Nlink, err, links)
 		}
 		var got []string
