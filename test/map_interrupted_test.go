@@ -18,8 +18,12 @@ import (
 // An interruptedNode is a file or folder of a file system of which each file can be opened
 // at the second attempt: the first is interrupted, as by a signal.
 type interruptedNode struct {
-	fs.LoopbackNode
+	*fs.LoopbackNode
 	interrupted atomic.Bool
+}
+
+func (n *interruptedNode) WrapChild(_ context.Context, child fs.InodeEmbedder) fs.InodeEmbedder {
+	return &interruptedNode{LoopbackNode: child.(*fs.LoopbackNode)}
 }
 
 func (n *interruptedNode) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
@@ -43,11 +47,8 @@ func TestMapInterrupted(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	root := &fs.LoopbackRoot{Path: folder}
-	root.NewNode = func(r *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &interruptedNode{LoopbackNode: fs.LoopbackNode{RootData: r}}
-	}
-	server, err := fs.Mount(mnt, &fs.LoopbackNode{RootData: root}, &fs.Options{
+	root := &interruptedNode{LoopbackNode: &fs.LoopbackNode{RootData: &fs.LoopbackRoot{Path: folder}}}
+	server, err := fs.Mount(mnt, root, &fs.Options{
 		MountOptions: fuse.MountOptions{DirectMount: os.Geteuid() == 0},
 	})
 	if err != nil {
