@@ -180,6 +180,11 @@ func (k *keeper) introduce(h *heir) bool {
 	if err != nil {
 		return false
 	}
+	// It has begun when it answers to this, a drop of nothing: who detaches does not wait
+	// for that, though nothing else may be left to tell.
+	if !k.pass(h, message{Verb: verbDrop}) {
+		return false
+	}
 	k.p.mu.RLock()
 	var ids []int32
 	for id := range k.p.served {

@@ -80,7 +80,7 @@ func TestDetachBesideAdopt(t *testing.T) {
 	go h.listen()
 	go p.keeper.keep(h)
 	defer unix.Shutdown(h.fd, unix.SHUT_RDWR)
-	for _, want := range []verb{verbWelcome, verbAdopt, verbDrop, verbReady} {
+	for _, want := range []verb{verbWelcome, verbDrop, verbAdopt, verbDrop, verbReady} {
 		got, err := standby.receive()
 		must(t, "hear from the pager", err)
 		closeAll(got.fds)
