@@ -83,10 +83,10 @@ func (m *mount) knows(i inode) bool {
 // probe fills e.store and e.size for the file e.backing in dir whose e.st is known,
 // and only for one whose name allows it to be a store.
 //
-// A file that is Blank is an empty store. One that has the magic of
-// a store and is damaged is a store of size 0: it keeps its name, and opening it fails. So is one that this user may not read, whatever
-// it is: nobody could tell, and his own stores keep their names. What can't be read for
-// another reason is an error.
+// A file that is Blank is an empty store. One that has the magic of a store and is damaged
+// is a store of size 0: it keeps its name, and opening it fails. So is one that this user
+// may not read, whatever it is: nobody could tell, and his own stores keep their names.
+// What can't be read for another reason is an error.
 func (m *mount) probe(dir place, e *entry) error {
 	if e.st.Mode&unix.S_IFMT != unix.S_IFREG || m.probeKnown(e) {
 		return nil

@@ -53,7 +53,7 @@ func openBlank(f *os.File, o Options, err error) (*Store, error) {
 	}
 	s, err := openBytes(b, o)
 	if err == nil && !o.Lent {
-		err = f.Close()
+		f.Close()
 	}
 	return s, err
 }

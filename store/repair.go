@@ -26,9 +26,9 @@ type Loss struct {
 // the damaged store in src, durably. Frames are found through the index; where a
 // node of it is lost, by scanning the file for what describes itself. Where both
 // superblocks are lost the frame size and the plain size are guessed from what is
-// found, and the log is lost, too: what it made zeros may be as before. report is called for each loss, in the order of plain offsets, from one
-// goroutine; progress, when not nil, now and then with the bytes dealt with and how
-// many are to be.
+// found, and the log is lost, too: what it made zeros may be as before. report is
+// called for each loss, in the order of plain offsets, from one goroutine; progress,
+// when not nil, now and then with the bytes dealt with and how many are to be.
 //
 // Both files stay the caller's. src is opened for reading at least, and is not
 // changed; a writer that has it gives ErrLocked, a later version of the format

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -85,7 +84,6 @@ func bytesSubjects(seed uint64) []*subject {
 			return nil
 		}},
 		{name: "closed", change: func(dir string, v int) error { // Whatever is left is sound.
-			time.Sleep(5 * time.Millisecond) // The disk is not large.
 			return writeWhole(v, false, dir, fmt.Sprint("f", v))
 		}, find: func(found, int, int) error { return nil }},
 		newPages(seed, 256).subject("write", func(p pages, dir string, v int) error {

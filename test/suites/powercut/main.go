@@ -152,9 +152,9 @@ func (p *powercut) cut() error {
 
 // inspect looks at the disk in image, of which there were at records.
 func (p *powercut) inspect(image string, at int) (err error) {
-	options := map[string]string{"xfs": "nouuid"}[p.kind]
-	if options == "" {
-		options = "rw"
+	options := "rw"
+	if p.kind == "xfs" {
+		options = "nouuid" // Its copy was mounted before.
 	}
 	dir := filepath.Join(p.folder, "after")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

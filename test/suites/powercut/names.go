@@ -90,9 +90,18 @@ func namesSubjects() []*subject {
 			return errors.Join(readsWhole(f, "a", 1, 2), readsWhole(f, "b", 1, 2))
 		}},
 		{name: "link", prepare: first, change: func(dir string, v int) error {
-			return errors.Join(os.Link(filepath.Join(dir, f(-1)), filepath.Join(dir, f(v%100))), syncPath(dir, f(v%100)),
-				os.Remove(filepath.Join(dir, f(v%100))))
-		}, find: func(f found, lo, hi int) error { return readsWhole(f, "f-1", 0, 0) }},
+			if v > 0 {
+				if err := os.Remove(filepath.Join(dir, f(v-1))); err != nil {
+					return err
+				}
+			}
+			return errors.Join(os.Link(filepath.Join(dir, f(-1)), filepath.Join(dir, f(v))), syncPath(dir, f(v)))
+		}, find: func(found found, lo, hi int) error {
+			if lo == hi {
+				return readsWhole(found, f(lo), 0, 0)
+			}
+			return readsWhole(found, f(-1), 0, 0)
+		}},
 		{name: "unlink", change: func(dir string, v int) error {
 			return errors.Join(writeWhole(v, true, dir, f(v)), os.Remove(filepath.Join(dir, f(v))), syncPath(dir))
 		}, find: func(found found, lo, hi int) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,6 +97,7 @@ func (w *world) changeOne(s *subject, dir string, end time.Time) error {
 			return fmt.Errorf("version %d: %w", v, err)
 		}
 		s.durable = append(s.durable, w.disk.records())
+		time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond) // Many cuts are to find nothing of it under way.
 	}
 	return nil
 }
@@ -104,7 +106,7 @@ func (w *world) changeOne(s *subject, dir string, end time.Time) error {
 func (w *world) verify(mounted, besides string, records int) error {
 	var errs []error
 	for _, s := range w.subjects {
-		lo, hi := newest(s.durable, records), newest(s.started, records)
+		lo, hi := newest(s.durable, records), newest(s.started, records-1)
 		if hi < 0 {
 			continue // It was still being prepared.
 		}
