@@ -33,19 +33,29 @@ func (m *mount) syncInode(n *node, f *file) error {
 	if !altered {
 		return nil
 	}
+	// From here on: whoever closes f now does it after that, see closeStore.
+	f.times.Lock()
+	f.kept = true
+	f.times.Unlock()
 	f.settle()
-	fd, err := reopenQuietly(f.path, unix.O_RDONLY)
-	switch {
-	case err == nil:
-		err = unix.Fsync(fd)
-		unix.Close(fd)
-	case errors.Is(err, unix.EACCES):
-		err = m.syncBacking() // An ordinary user may have taken the file from himself.
-	}
+	err := m.fsync(f)
 	if err != nil {
 		n.setAltered()
 	}
 	return err
+}
+
+// fsync is fsync(2) of the backing inode of f.
+func (m *mount) fsync(f *file) error {
+	fd, err := reopenQuietly(f.path, unix.O_RDONLY)
+	if errors.Is(err, unix.EACCES) {
+		return m.syncBacking() // An ordinary user may have taken the file from himself.
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fsync(fd)
 }
 
 // syncFolder makes the names in dir durable.

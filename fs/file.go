@@ -54,6 +54,7 @@ type file struct {
 	mtime, ctime unix.Timespec
 	untold       bool      // changed since the kernel last told mtime and ctime
 	settled      bool      // the backing inode's mtime is mtime
+	kept         bool      // somebody has synced what the inode has besides the content
 	since        time.Time // of the oldest write that isn't synced; zero: none
 	err          error     // of a sync or close in the background, for the next fsync
 	losses       int       // see lose

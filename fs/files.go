@@ -2,6 +2,7 @@ package fs
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -213,19 +214,34 @@ func (f *file) closeStore() error {
 	generation, size := s.Generation(), s.Size()
 	err := s.Close()
 	f.freeSmall()
-	if err != nil {
-		f.m.logStore(f, err)
-		err = fmt.Errorf("%s: %w", f.backingPath(), err)
-	}
 	if f.writable {
 		f.unsettle()
 		f.settle()
+		if err == nil {
+			err = f.keepInode()
+		}
 		f.m.keepPages(f, generation, size)
+	}
+	if err != nil {
+		f.m.logStore(f, err)
+		err = fmt.Errorf("%s: %w", f.backingPath(), err)
 	}
 	f.times.Lock()
 	f.owned = false
 	f.times.Unlock()
 	return err
+}
+
+// keepInode makes durable once more what somebody has synced of the backing inode: the
+// store that was just closed has written to it.
+func (f *file) keepInode() error {
+	f.times.Lock()
+	kept := f.kept
+	f.times.Unlock()
+	if !kept {
+		return nil
+	}
+	return os.NewSyscallError("fsync", f.m.fsync(f))
 }
 
 // fail remembers the error of a sync in the background for the next fsync.

@@ -119,6 +119,31 @@ func TestFsyncKeepsInode(t *testing.T) {
 	}
 }
 
+// That holds also when the file has been closed since, for which the daemon writes to it.
+func TestClosingKeepsInode(t *testing.T) {
+	disk := newDisk(t, t.TempDir(), true)
+	d := mountRW(t, disk.dir)
+	f, err := os.Create(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := time.Unix(1e9, 5000)
+	_, err = f.Write(text(1, 50_000))
+	err = errors.Join(err, f.Sync(), os.Chtimes(f.Name(), time.Time{}, past),
+		unix.Setxattr(f.Name(), "security.capability", netRaw(), 0), f.Sync(), f.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the store is closed", func() bool { return d.counters().Files == 0 })
+	path := filepath.Join(disk.cut(), "f.lazy")
+	if got := mtimeOf(t, path); !got.Equal(past) {
+		t.Errorf("the file was changed %v, and a user said %v", got, past)
+	}
+	if !hasCapability(t, path) {
+		t.Error("the file has no capabilities")
+	}
+}
+
 // A set-user-ID bit that a change of the content takes away does not come back by a power
 // cut after the fsync of that change.
 func TestFsyncKeepsBitsAway(t *testing.T) {
