@@ -3,10 +3,12 @@ package fs_test
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -137,5 +139,28 @@ func TestCapabilityGoes(t *testing.T) {
 	}
 	if err := f.Close(); err != nil || hasCapability(t, d.path("f")) {
 		t.Errorf("after close, which gave %v, there are capabilities", err)
+	}
+}
+
+// A user may change a file of his that root has given capabilities, and these go with that.
+func TestUserChangesCapable(t *testing.T) {
+	const nobody = 65534
+	back, dir := foldersOf(t, nobody)
+	as(t, nobody, nobody, back, "echo content >plain")
+	startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true, SyncAfter: time.Millisecond}, &syscall.Credential{Uid: nobody, Gid: nobody})
+	for _, change := range []string{"echo new >>%s", "echo new >%s", "truncate -s 3 %s", "fallocate --punch-hole --length 3 %s"} {
+		for name, path := range map[string]string{"store": filepath.Join(back, "store.lazy"), "plain": filepath.Join(back, "plain")} {
+			as(t, nobody, nobody, dir, "echo content >"+name)
+			until(t, "the file is closed", func() bool { return unlocked(path) })
+			if err := unix.Setxattr(path, "security.capability", netRaw(), 0); err != nil {
+				t.Fatal(err)
+			}
+			act := fmt.Sprintf(change, name)
+			as(t, nobody, nobody, dir, act)
+			until(t, "the file is closed", func() bool { return unlocked(path) })
+			if hasCapability(t, path) {
+				t.Errorf("after %s the file has capabilities", act)
+			}
+		}
 	}
 }

@@ -200,6 +200,17 @@ func (m *mount) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string) fu
 		return fuse.EPERM
 	}
 	return status(m.changePath(h.NodeId, func(path string, f *file) error {
-		return f.setAttr(attr, nil, func() error { return unix.Removexattr(path, attr) })
+		return f.setAttr(attr, nil, func() error { return removeXAttr(path, attr) })
 	}))
+}
+
+// removeXAttr is removexattr(2), and for capabilities what a change of the content does,
+// before which the kernel asks for that: they go whoever the user of this process is, as
+// they do by chown(2).
+func removeXAttr(path, attr string) error {
+	err := unix.Removexattr(path, attr)
+	if err == unix.EPERM && attr == capabilityAttr {
+		return unix.Chown(path, -1, -1)
+	}
+	return err
 }
