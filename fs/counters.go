@@ -162,7 +162,8 @@ func (c counting) GetXAttr(cancel <-chan struct{}, h *fuse.InHeader, attr string
 	if err != nil {
 		return 0, fuse.EIO
 	}
-	return fillXAttr(text, dest)
+	size, err := fillXAttr(text, dest)
+	return uint32(size), status(err)
 }
 
 // cpuTime is what this process has used of the CPUs.

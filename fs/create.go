@@ -122,6 +122,7 @@ func (m *mount) created(dir place, c creation, flags uint32, out *fuse.CreateOut
 			m.nodes.forget(n.id, 1)
 			return status(err)
 		}
+		h.file.notePrivileges()
 	}
 	m.showContent(n, h.file)
 	out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
@@ -189,6 +190,7 @@ func (m *mount) newStore(dir place, fd int, name string, k maker) (creation, err
 		return c, err
 	}
 	f := &file{m: m, shown: shown{inodeOf(st), true}, path: path, name: name}
+	f.notePrivileges()
 	f.set(s, true, st)
 	// A store that has no byte yet was not synced either.
 	f.since = time.Now()

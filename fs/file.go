@@ -85,6 +85,9 @@ func (f *file) need(write bool) (opened, inval bool, err error) {
 		if err != nil {
 			return false, false, err
 		}
+		if write {
+			f.notePrivileges()
+		}
 		known, _ := f.m.probes.get(&st)
 		s, err = store.OpenFile(os.NewFile(uintptr(fd), f.name), store.Options{
 			Writable:   write,

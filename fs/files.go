@@ -227,7 +227,7 @@ func (f *file) closeStore() error {
 		err = fmt.Errorf("%s: %w", f.backingPath(), err)
 	}
 	f.times.Lock()
-	f.owned = false
+	f.owned, f.privileges.known = false, false
 	f.times.Unlock()
 	return err
 }

@@ -285,15 +285,19 @@ func loseMapped(f *os.File) error {
 	return cmd.Run()
 }
 
-// fillMapped writes 8 MiB that don't compress to a mapping of the file at path, after it has
-// closed that.
+// fillMapped writes 8 MiB that don't compress to a mapping of the file at path, to which it
+// gives that size, after it has closed that.
 func fillMapped(path string) error {
 	const size = 8 << 20
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(size); err != nil {
+	fi, err := f.Stat()
+	if err == nil && fi.Size() != size {
+		err = f.Truncate(size)
+	}
+	if err != nil {
 		return err
 	}
 	mem, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)

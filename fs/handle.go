@@ -179,6 +179,9 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	h := &handle{node: n, file: f, fd: -1, writes: write}
 	h.newLoss() // Of what was lost before others are told.
 	if !n.store {
+		if write {
+			f.notePrivileges()
+		}
 		var direct bool
 		if h.fd, direct, err = openPlain(f, in.Flags); err == nil {
 			if err = m.showPlainEnd(h); err != nil {

@@ -9,17 +9,64 @@ import (
 // capabilityAttr is the attribute of file capabilities (capabilities(7)).
 const capabilityAttr = "security.capability"
 
-// privileges are what the backing kernel takes from a file whenever its store is
-// written to: capabilities, and, unless the mount is root's, the set-user-ID and
-// set-group-ID bits. What a user gives a file that is open is given to it again after
-// that. A change of the content that really takes it away is told by the kernel.
+// privileges are what the backing kernel takes from a file whenever it is written to:
+// capabilities, and, unless the mount is root's, the set-user-ID and set-group-ID bits.
+// What a file has when it is opened for writing, or a user gives it after that, is given
+// to it again. A change of the content that really takes it away is told by the kernel; to
+// write to a mapping is none.
 type privileges struct {
+	known      bool // what follows is what users see
 	capability []byte
 	bits       uint32
 }
 
-// giveBack gives them to the inode that path refers to.
-func (p *privileges) giveBack(path int) error {
+// notePrivileges notes what the inode of f has, which is about to be opened for writing.
+func (f *file) notePrivileges() {
+	f.times.Lock()
+	defer f.times.Unlock()
+	if f.privileges.known {
+		return
+	}
+	f.privileges = privileges{known: true}
+	var st unix.Stat_t
+	if !f.m.asRoot {
+		if unix.Fstat(f.path, &st) == nil {
+			f.privileges.bits = st.Mode & (unix.S_ISUID | unix.S_ISGID)
+		}
+		return // Capabilities only root may give.
+	}
+	b := make([]byte, 24) // struct vfs_ns_cap_data (include/uapi/linux/capability.h)
+	if n, err := unix.Getxattr(procPath(f.path), capabilityAttr, b); err == nil {
+		f.privileges.capability = b[:n]
+	}
+}
+
+// getXAttr is getxattr(2) of path, which is f unless that is nil. What f has noted holds
+// also where the backing kernel has just taken it.
+func (f *file) getXAttr(path, attr string, dest []byte) (int, error) {
+	if f != nil && f.m.asRoot && attr == capabilityAttr {
+		f.times.Lock()
+		known, value := f.privileges.known, f.privileges.capability
+		f.times.Unlock()
+		switch {
+		case known && value == nil:
+			return 0, unix.ENODATA
+		case known:
+			return fillXAttr(value, dest)
+		}
+	}
+	return unix.Getxattr(path, attr, dest)
+}
+
+// giveBack gives f its privileges again. It is called with times held.
+func (f *file) giveBack() {
+	if err := f.privileges.giveTo(f.path); err != nil {
+		f.m.log.Printf("%s: give privileges back: %v", f.name, err)
+	}
+}
+
+// giveTo gives them to the inode that path refers to.
+func (p *privileges) giveTo(path int) error {
 	if p.capability != nil {
 		if err := unix.Setxattr(procPath(path), capabilityAttr, p.capability, 0); err != nil {
 			return err

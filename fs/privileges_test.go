@@ -73,11 +73,17 @@ func TestCapabilityStays(t *testing.T) {
 func TestSetUserIDStays(t *testing.T) {
 	const nobody = 65534
 	back, dir := foldersOf(t, nobody)
-	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, &syscall.Credential{Uid: nobody, Gid: nobody})
+	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true, SyncAfter: time.Millisecond}, &syscall.Credential{Uid: nobody, Gid: nobody})
 	as(t, nobody, nobody, dir, "seq 20000 > f; chmod 4755 f; sync f; test -u f")
 	path := filepath.Join(back, "f.lazy")
 	until(t, "the store is closed", func() bool { return unlocked(path) })
 	as(t, nobody, nobody, dir, "test -u f; test -u "+path)
+	as(t, nobody, nobody, dir, "truncate -s 8M g; chmod 4755 g")
+	mapped := filepath.Join(back, "g.lazy")
+	until(t, "the store is closed", func() bool { return unlocked(mapped) })
+	as(t, nobody, nobody, dir, mapEnv+"=g "+d.cmd.Path)
+	until(t, "the store is closed", func() bool { return unlocked(mapped) })
+	as(t, nobody, nobody, dir, "test -u g; test -u "+mapped)
 	as(t, nobody, nobody, dir, "exec 5>>f; echo x >&5; exec 5>&-; test ! -u f")
 	as(t, nobody, nobody, dir, "chmod 4755 f; echo x >>f; sync f; chmod 755 f; test ! -u f")
 	as(t, nobody, nobody, "/", "fusermount3 -u "+dir)
@@ -162,5 +168,57 @@ func TestUserChangesCapable(t *testing.T) {
 				t.Errorf("after %s the file has capabilities", act)
 			}
 		}
+	}
+}
+
+// Capabilities stay when somebody writes to a mapping of the file, and go when somebody
+// writes to the file, as on any file system.
+func TestCapabilityOfMapped(t *testing.T) {
+	back := t.TempDir()
+	write(t, filepath.Join(back, "plain"), text(1, 100_000))
+	d := start(t, mountSpec{Source: back, Writable: true, SyncAfter: time.Millisecond})
+	write(t, d.path("store"), text(1, 100_000))
+	for _, name := range []string{"plain", "store"} {
+		path := d.path(name)
+		has := func(want bool, after string) {
+			t.Helper()
+			if hasCapability(t, path) != want {
+				t.Errorf("%s: after %s it has capabilities: %t", name, after, !want)
+			}
+		}
+		if err := unix.Setxattr(path, "security.capability", netRaw(), 0); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the file is closed", func() bool { return d.counters().Files == 0 })
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem, err := unix.Mmap(int(f.Fd()), 0, 100_000, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(mem, "mapped")
+		if err := unix.Msync(mem, unix.MS_SYNC); err != nil {
+			t.Fatal(err)
+		}
+		has(true, "msync")
+		copy(mem, "again")
+		if err := errors.Join(unix.Munmap(mem), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the file is closed", func() bool { return d.counters().Files == 0 })
+		has(true, "close")
+		if f, err = os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+			_, err = f.Write([]byte("written"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		has(false, "write")
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		has(false, "close")
 	}
 }

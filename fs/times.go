@@ -13,9 +13,7 @@ func (f *file) settle() {
 	if !f.owned || f.settled {
 		return
 	}
-	if err := f.privileges.giveBack(f.path); err != nil {
-		f.m.log.Printf("%s: give privileges back: %v", f.name, err)
-	}
+	f.giveBack()
 	var st unix.Stat_t
 	if err := unix.Fstat(f.path, &st); err != nil {
 		return
@@ -96,6 +94,7 @@ func (f *file) setMtime(t unix.Timespec, set func() error) error {
 func (f *file) wrotePlain(fd int) {
 	f.times.Lock()
 	defer f.times.Unlock()
+	f.giveBack()
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) == nil {
 		f.mtime, f.untold = st.Mtim, true

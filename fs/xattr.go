@@ -90,13 +90,13 @@ func framesText(i *store.Info) string {
 	return b.String()
 }
 
-// fillXAttr answers getxattr(2) with value; an empty dest asks for its length.
-func fillXAttr(value, dest []byte) (uint32, fuse.Status) {
+// fillXAttr is getxattr(2) of what has value; an empty dest asks for its length.
+func fillXAttr(value, dest []byte) (int, error) {
 	if len(dest) > 0 && len(dest) < len(value) {
-		return uint32(len(value)), fuse.ERANGE
+		return 0, unix.ERANGE
 	}
 	copy(dest, value)
-	return uint32(len(value)), fuse.OK
+	return len(value), nil
 }
 
 // changePath is withPath for a change of the inode.
@@ -124,7 +124,8 @@ func (m *mount) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest 
 		if err != nil {
 			return 0, status(err)
 		}
-		return fillXAttr([]byte(value), dest)
+		size, err := fillXAttr([]byte(value), dest)
+		return uint32(size), status(err)
 	}
 	var size int
 	done, err := m.atName(h.NodeId, func(dirfd int, name string) (err error) {
@@ -133,10 +134,7 @@ func (m *mount) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest 
 	})
 	if !done {
 		err = m.withPath(h.NodeId, func(path string, f *file) (err error) {
-			if attr == capabilityAttr && f != nil {
-				f.settle()
-			}
-			size, err = unix.Getxattr(path, attr, dest)
+			size, err = f.getXAttr(path, attr, dest)
 			return err
 		})
 	}
