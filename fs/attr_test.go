@@ -224,10 +224,19 @@ func TestCreatedOwner(t *testing.T) {
 			t.Errorf("%s by another user leaves mode %v, %v", change, st.Mode(), err)
 		}
 	}
-	// Who asks for the mode alone is told what the kernel believes it to be.
-	if err := os.Chmod(d.path("program"), 0o777|os.ModeSetuid|os.ModeSetgid); err != nil {
-		t.Fatal(err)
+	special := func() {
+		t.Helper()
+		if err := os.Chmod(d.path("program"), 0o777|os.ModeSetuid|os.ModeSetgid); err != nil {
+			t.Fatal(err)
+		}
 	}
+	special()
+	onThreadOf(t, 4321, func() error { return unix.Truncate(d.path("program"), 2) })
+	if st, err := os.Stat(d.path("program")); err != nil || st.Mode() != 0o777 {
+		t.Errorf("truncate(2) by another user leaves mode %v, %v", st.Mode(), err)
+	}
+	// Who asks for the mode alone is told what the kernel believes it to be.
+	special()
 	as(t, 4321, 4322, d.dir, "dd if=/dev/zero of=program bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null")
 	if mode := modeAlone(t, d.path("program")); mode != 0o777 {
 		t.Errorf("a direct write by another user leaves mode %o", mode)
