@@ -214,3 +214,62 @@ func TestTimeOfPlainIsKept(t *testing.T) {
 		kept("munmap")
 	}
 }
+
+// Who gives a file that is open for writing but an access time, or with it the time of the
+// last change that it has, or gives it back the one that it had before it was written to,
+// gets just that.
+func TestGivenTimes(t *testing.T) {
+	old, past, omit := unix.Timespec{Sec: 1e9, Nsec: 1}, unix.Timespec{Sec: 11e8, Nsec: 2}, unix.Timespec{Nsec: unix.UTIME_OMIT}
+	const size = 16 << 10 // Whole pages: nothing is read to write them.
+	back := t.TempDir()
+	give := func(path string, atime, mtime unix.Timespec) {
+		t.Helper()
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{atime, mtime}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backing := map[string]string{"plain": filepath.Join(back, "plain"), "store": filepath.Join(back, "store.lazy")}
+	write(t, backing["plain"], text(1, size))
+	pack(t, backing["store"], text(1, size))
+	for _, path := range backing {
+		give(path, old, old)
+	}
+	d := mountRW(t, back)
+	for name, path := range backing {
+		f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		_, err = f.WriteAt(text(2, size), 0)
+		if err := errors.Join(err, f.Sync()); err != nil {
+			t.Fatal(err)
+		}
+		is := func(atime, mtime unix.Timespec) {
+			t.Helper()
+			for _, path := range []string{path, d.path(name)} {
+				var st unix.Stat_t
+				if err := unix.Stat(path, &st); err != nil || st.Atim != atime || st.Mtim != mtime {
+					t.Errorf("%s: times %v and %v, %v, want %v and %v", path, st.Atim, st.Mtim, err, atime, mtime)
+				}
+			}
+		}
+		give(d.path(name), omit, old)
+		is(old, old)
+		give(d.path(name), past, omit)
+		is(past, old)
+		give(d.path(name), old, old)
+		is(old, old)
+		give(d.path(name), past, omit)
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.umount()
+	for _, path := range backing {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil || st.Atim != past || st.Mtim != old {
+			t.Errorf("at the end, %s: times %v and %v, %v, want %v and %v", path, st.Atim, st.Mtim, err, past, old)
+		}
+	}
+}
