@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -129,8 +130,17 @@ func TestPunchDiskFull(t *testing.T) {
 	checkAll(t, back)
 }
 
-// A store that lies on a disk without any room can be cut and punched, at any byte.
+// A store that lies on a disk without any room, or next to none, can be punched and cut,
+// in this order or the other, at any byte.
 func TestShrinkDiskFull(t *testing.T) {
+	for _, room := range []int64{0, 8 << 10} {
+		for _, cutFirst := range []bool{false, true} {
+			shrinkDiskFull(t, room, cutFirst)
+		}
+	}
+}
+
+func shrinkDiskFull(t *testing.T, room int64, cutFirst bool) {
 	back := smallDisk(t)
 	want := text(1, 16<<20)
 	s, err := store.Create(filepath.Join(back, "x.lazy"), store.CreateOptions{})
@@ -143,23 +153,29 @@ func TestShrinkDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fill(t, back, 0)
+	fill(t, back, room)
 	d := mountRW(t, back)
 	f, err := os.OpenFile(d.path("x"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 1000, 1<<20); err != nil {
-		t.Error(err)
+	cut := func() error {
+		want = want[:15<<20+7]
+		return f.Truncate(int64(len(want)))
 	}
-	clear(want[1000:][:1<<20])
-	want = want[:5<<20+7]
-	if err := f.Truncate(int64(len(want))); err != nil {
-		t.Error(err)
+	punch := func() error {
+		clear(want[1000:][:1<<20])
+		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 1000, 1<<20)
 	}
-	if err := f.Sync(); err != nil {
-		t.Error(err)
+	acts := []func() error{punch, cut}
+	if cutFirst {
+		slices.Reverse(acts)
+	}
+	for i, act := range append(acts, f.Sync) {
+		if err := act(); err != nil {
+			t.Errorf("room for %d, cut first %t: act %d: %v", room, cutFirst, i, err)
+		}
 	}
 	same(t, d.path("x"), want)
 	f.Close()
