@@ -34,6 +34,11 @@ func status(err error) fuse.Status {
 	return fuse.EIO
 }
 
+// isNoSpace tells whether err says that the disk, or the user's share of it, is full.
+func isNoSpace(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
 // logged remembers what was logged, so that a program that reads a damaged range
 // again and again does not fill the log.
 type logged struct {

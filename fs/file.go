@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -199,13 +198,13 @@ func (f *file) shrink(do func(s *store.Store, grain int64) error) error {
 	return f.change(false, func(s *store.Store) error {
 		try := func(grain int64) error {
 			err := do(s, grain)
-			if errors.Is(err, unix.ENOSPC) && s.Sync() == nil {
+			if isNoSpace(err) && s.Sync() == nil {
 				err = do(s, grain)
 			}
 			return err
 		}
 		err := try(1)
-		if errors.Is(err, unix.ENOSPC) && try(int64(s.FrameSize())) == nil {
+		if isNoSpace(err) && try(int64(s.FrameSize())) == nil {
 			err = try(1)
 		}
 		return err

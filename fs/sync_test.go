@@ -1,7 +1,10 @@
 package fs
 
 import (
+	"io"
+	"log"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -108,5 +111,32 @@ func TestLeaveHoldsNobodyUp(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("it waits for the times")
+	}
+}
+
+// What gives space up is tried again once that which was noted is durable, then by whole frames,
+// and then again, where the disk is full, or the user's share of it.
+func TestShrinkTriesAgain(t *testing.T) {
+	for _, full := range []unix.Errno{unix.ENOSPC, unix.EDQUOT} {
+		s, err := store.Create(filepath.Join(t.TempDir(), "f.lazy"), store.CreateOptions{FrameSize: 8192})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Discard()
+		m := &mount{log: log.New(io.Discard, "", 0)}
+		for fail, want := range [][]int64{{1}, {1, 1}, {1, 1, 8192, 1}, {1, 1, 8192, 8192, 1}, {1, 1, 8192, 8192}} {
+			f := &file{m: m, s: s, writable: true, path: -1, name: "f.lazy"}
+			var tried []int64
+			err := f.shrink(func(_ *store.Store, grain int64) error {
+				tried = append(tried, grain)
+				if len(tried) <= fail {
+					return full
+				}
+				return nil
+			})
+			if !slices.Equal(tried, want) || (err != nil) != (fail == 4) {
+				t.Errorf("%v %d times: tried by multiples of %d, %v, want %d", full, fail, tried, err, want)
+			}
+		}
 	}
 }
