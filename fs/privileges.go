@@ -139,7 +139,14 @@ func (f *file) dropPrivileges(n *node) error {
 		return nil
 	}
 	left := st.Mode & 0o7777 &^ drop
-	if err := f.setBits(left, func() error { return unix.Chmod(procPath(f.path), left) }); err != nil {
+	set := func() error {
+		err := unix.Chmod(procPath(f.path), left)
+		if err == unix.EPERM {
+			return nil // This user does not own the file: the change itself takes them.
+		}
+		return err
+	}
+	if err := f.setBits(left, set); err != nil {
 		return err
 	}
 	n.setAltered()

@@ -222,3 +222,27 @@ func TestCapabilityOfMapped(t *testing.T) {
 		has(false, "close")
 	}
 }
+
+// A user may change a file of somebody else that he may write to, and takes the
+// set-user-ID bit from it.
+func TestUserChangesSetUserID(t *testing.T) {
+	const nobody = 65534
+	back, dir := foldersOf(t, nobody)
+	backing := map[string]string{"plain": filepath.Join(back, "plain"), "store": filepath.Join(back, "store.lazy")}
+	write(t, backing["plain"], text(1, 50_000))
+	pack(t, backing["store"], text(1, 50_000))
+	startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true, SyncAfter: time.Millisecond}, &syscall.Credential{Uid: nobody, Gid: nobody})
+	for _, change := range []string{"echo new >>%s", "truncate -s 3000 %s", "fallocate --punch-hole --length 2000 %s", "echo new >%s"} {
+		for name, path := range backing {
+			if err := errors.Join(os.Chown(path, 4321, 4321), os.Chmod(path, 0o766|os.ModeSetuid)); err != nil {
+				t.Fatal(err)
+			}
+			act := fmt.Sprintf(change, name)
+			as(t, nobody, nobody, dir, act)
+			until(t, "the file is closed", func() bool { return unlocked(path) })
+			if fi, err := os.Stat(path); err != nil || fi.Mode() != 0o766 {
+				t.Errorf("after %s: %v, %v, want %v", act, fi.Mode(), err, os.FileMode(0o766))
+			}
+		}
+	}
+}
