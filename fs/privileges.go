@@ -61,7 +61,7 @@ func (f *file) getXAttr(path, attr string, dest []byte) (int, error) {
 // giveBack gives f its privileges again. It is called with times held.
 func (f *file) giveBack() {
 	if err := f.privileges.giveTo(f.path); err != nil {
-		f.m.log.Printf("%s: give privileges back: %v", f.name, err)
+		f.m.logOnce("%s: give privileges back: %v", f.name, err)
 	}
 }
 

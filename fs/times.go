@@ -21,7 +21,7 @@ func (f *file) settle() {
 	if st.Mtim != f.mtime {
 		ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, f.mtime}
 		if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(f.path), ts, 0); err != nil {
-			f.m.log.Printf("%s: set times: %v", f.name, err)
+			f.m.logOnce("%s: set times: %v", f.name, err)
 			return
 		}
 		if err := unix.Fstat(f.path, &st); err != nil {
@@ -120,7 +120,7 @@ func (h *handle) settlePlain() {
 	h.node.mu.Unlock()
 	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, seen}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(f.path), ts, 0); err != nil {
-		f.m.log.Printf("%s: set times: %v", f.name, err)
+		f.m.logOnce("%s: set times: %v", f.name, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -228,6 +229,10 @@ func TestFilesOfOthers(t *testing.T) {
 		if since := time.Since(mtimeOf(t, path)); since > time.Hour {
 			t.Errorf("%s was changed %v ago", path, since)
 		}
+	}
+	// Who does not own a file can't give it the times that users see, which is told once.
+	if n := strings.Count(d.log.String(), "store.lazy: set times: "); n != 1 {
+		t.Errorf("the daemon says %d times that it can't set times:\n%s", n, d.log)
 	}
 }
 
