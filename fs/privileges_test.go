@@ -22,6 +22,13 @@ func netRaw() []byte {
 	return b
 }
 
+// listed returns the names of the extended attributes of a file, each with a zero behind it.
+func listed(path string) (string, error) {
+	buf := make([]byte, 1000)
+	n, err := unix.Listxattr(path, buf)
+	return string(buf[:max(n, 0)]), err
+}
+
 func hasCapability(t *testing.T, path string) bool {
 	t.Helper()
 	n, err := unix.Getxattr(path, "security.capability", make([]byte, 64))
@@ -203,6 +210,9 @@ func TestCapabilityOfMapped(t *testing.T) {
 			t.Fatal(err)
 		}
 		has(true, "msync")
+		if got, err := listed(path); err != nil || got != "security.capability\x00" {
+			t.Errorf("%s: after msync the names of its attributes are %q, %v", name, got, err)
+		}
 		copy(mem, "again")
 		if err := errors.Join(unix.Munmap(mem), f.Close()); err != nil {
 			t.Fatal(err)

@@ -153,7 +153,10 @@ const accessListAttr = "system.posix_acl_access"
 // ListXAttr is listxattr(2).
 func (m *mount) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	var size int
-	err := m.withPath(h.NodeId, func(path string, _ *file) (err error) {
+	err := m.withPath(h.NodeId, func(path string, f *file) (err error) {
+		if f != nil {
+			f.settle()
+		}
 		size, err = unix.Listxattr(path, dest)
 		return err
 	})
