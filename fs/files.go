@@ -47,6 +47,7 @@ func (t *files) init() {
 func (t *files) ref(f *file) {
 	if f.refs++; f.refs == 1 && t.open[f.shown] == f {
 		t.waiting--
+		t.room.Broadcast()
 	}
 }
 

@@ -140,3 +140,28 @@ func TestShrinkTriesAgain(t *testing.T) {
 		}
 	}
 }
+
+// Who waits because too many files wait for their sync goes on when fewer do since one of them
+// is used again, of which nothing is closed then.
+func TestUsedAgainIsRoom(t *testing.T) {
+	m := &mount{}
+	m.files.init()
+	m.files.limit = 0
+	f, err := m.files.add(&file{m: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.files.leave(f, f.committed)
+	done := make(chan struct{})
+	go func() {
+		m.files.waitForRoom()
+		close(done)
+	}()
+	<-m.files.full
+	m.files.get(f.shown)
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits although no file does")
+	}
+}
