@@ -298,20 +298,34 @@ func sameMessage(t *testing.T, got []byte, h fuse.OutHeader, body []byte) {
 	}
 }
 
-// After the kernel's last request no loop begins, whoever asks for one: the device's
-// descriptor may belong to another file by then.
-func TestNoLoopAfterEnd(t *testing.T) {
-	k := connect(t, fuse.NewDefaultRawFileSystem()).serve()
-	k.end()
-	before := len(k.c.loops)
-	k.c.readers.Store(0)
-	k.c.relieve()
-	k.c.mu.Lock()
-	k.c.call()
-	k.c.mu.Unlock()
-	if got := len(k.c.loops); got != before {
-		t.Errorf("%d loops, want the %d that there were", got, before)
+// Who is interrupted while he reads a request reads on.
+func TestReadGoesOn(t *testing.T) {
+	k := connect(t, fuse.NewDefaultRawFileSystem())
+	// With a time limit no read of a socket is begun again by the kernel (signal(7)).
+	for _, limit := range []unix.Timeval{{Usec: 1000}, {Sec: 3600}} {
+		if err := unix.SetsockoptTimeval(k.c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+			t.Fatal(err)
+		}
+		thread, read := make(chan int), make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			thread <- unix.Gettid()
+			_, err := k.c.read(make([]byte, k.c.buffer))
+			read <- err
+		}()
+		id := <-thread
+		for range 10 {
+			time.Sleep(5 * time.Millisecond)
+			if err := unix.Tgkill(unix.Getpid(), id, unix.SIGURG); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k.getAttr(2, 1)
+		if err := <-read; err != nil {
+			t.Errorf("with a limit of %d s: %v", limit.Sec, err)
+		}
 	}
+	k.serve()
 }
 
 // The device is not closed while somebody is about to write to it.
