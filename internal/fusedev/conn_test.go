@@ -55,21 +55,23 @@ func TestWatchEndsBesideRequest(t *testing.T) {
 	}
 }
 
-// Nobody waits for an fsync, also when nobody watches.
+// Nobody waits for an fsync, of a file or of a folder, also when nobody watches.
 func TestFsyncHoldsNobodyUp(t *testing.T) {
-	free := make(chan struct{})
-	k := connect(t, &slowFS{fuse.NewDefaultRawFileSystem(), func(string) { <-free }})
-	k.c.watching.Store(true)
-	k.serve()
-	var in fuse.FsyncIn
-	k.send(opFsync, 2, 1, bytesOf(&in)[unsafe.Sizeof(in.InHeader):])
-	k.getAttr(3, 7)
-	if code, _ := k.receive(3); code != 0 {
-		t.Error(code)
-	}
-	close(free)
-	if code, _ := k.receive(2); code != 0 {
-		t.Error(code)
+	for _, op := range []uint32{opFsync, opFsyncDir} {
+		free := make(chan struct{})
+		k := connect(t, &slowFS{fuse.NewDefaultRawFileSystem(), func(string) { <-free }})
+		k.c.watching.Store(true)
+		k.serve()
+		var in fuse.FsyncIn
+		k.send(op, 2, 1, bytesOf(&in)[unsafe.Sizeof(in.InHeader):])
+		k.getAttr(3, 7)
+		if code, _ := k.receive(3); code != 0 {
+			t.Error(code)
+		}
+		close(free)
+		if code, _ := k.receive(2); code != 0 {
+			t.Error(code)
+		}
 	}
 }
 

@@ -28,8 +28,8 @@ type kernel struct {
 	done chan struct{} // closed when Serve has returned
 }
 
-// A slowFS answers GETATTR at once and with the inode's number as size, and LOOKUP and
-// FSYNC after lookup.
+// A slowFS answers GETATTR at once and with the inode's number as size, and LOOKUP,
+// FSYNC and FSYNCDIR after lookup.
 type slowFS struct {
 	fuse.RawFileSystem
 	lookup func(name string)
@@ -50,6 +50,8 @@ func (f *slowFS) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status {
 	f.lookup("")
 	return fuse.OK
 }
+
+func (f *slowFS) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status { return f.Fsync(nil, in) }
 
 // connect makes a Conn that serves fs for a kernel.
 func connect(t *testing.T, fs fuse.RawFileSystem) *kernel {
