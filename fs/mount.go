@@ -166,11 +166,12 @@ func (m *mount) serve(source, dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.conn, err = fusedev.New(fd, counting{m}, m.options()); err != nil {
-		return nil, errors.Join(err, m.unmount(dir, true))
-	}
 	device, err := deviceAt(dir)
 	if err != nil {
+		unix.Close(fd)
+		return nil, errors.Join(err, m.unmount(dir, true))
+	}
+	if m.conn, err = fusedev.New(fd, counting{m}, m.options()); err != nil {
 		return nil, errors.Join(err, m.unmount(dir, true))
 	}
 	s := m.start(m.conn.Serve, dir, device)

@@ -2,10 +2,12 @@ package fs_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -266,5 +268,47 @@ func TestUnmountClosesDescriptors(t *testing.T) {
 			continue
 		}
 		until(t, "no more is open than after the first mount", func() bool { return open() <= before })
+	}
+}
+
+// A mount that fails after the kernel has made it leaves nothing behind, no mount and no
+// descriptor.
+func TestMountFailsLate(t *testing.T) {
+	dir := t.TempDir()
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	device := func() uint64 {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Dev
+	}
+	open := func() (n int) {
+		for _, name := range names(t, "/proc/self/fd") {
+			if to, _ := os.Readlink("/proc/self/fd/" + name); to == "/dev/fuse" {
+				n++
+			}
+		}
+		return n
+	}
+	before, opened := device(), open()
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // It ends with the goroutine.
+		if err := refuseIn(0, unix.SYS_STATX, unix.EPERM); err != nil {
+			failed <- err
+			return
+		}
+		_, err := fs.Mount(t.TempDir(), dir, fs.Options{})
+		failed <- err
+	}()
+	if err := <-failed; !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "statx") {
+		t.Errorf("mount where statx is refused: %v, want %v", err, unix.EPERM)
+	}
+	if got := device(); got != before {
+		t.Error("the mount is there")
+	}
+	if got := open(); got > opened {
+		t.Errorf("%d descriptors of mounts are open, want %d", got, opened)
 	}
 }
