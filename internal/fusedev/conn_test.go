@@ -287,6 +287,10 @@ func TestNotify(t *testing.T) {
 	stored := fuse.NotifyStoreOut{Nodeid: 5, Offset: 8, Size: 5}
 	sameMessage(t, k.message(), fuse.OutHeader{Length: 45, Status: -int32(fuse.NOTIFY_STORE_CACHE)},
 		append(bytes.Clone(bytesOf(&stored)), "hello"...))
+	unix.Shutdown(k.fd, unix.SHUT_RD)
+	if err := k.c.InodeNotify(5, 0, 0); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("where nobody reads it: %v, want %v", err, unix.EPIPE)
+	}
 	k.end()
 	if err := k.c.InodeNotify(5, 0, 0); err != unix.ENODEV {
 		t.Errorf("after the end: %v, want %v", err, unix.ENODEV)
@@ -348,4 +352,23 @@ func TestCloseWaitsForNotify(t *testing.T) {
 	k.c.open.RUnlock()
 	k.fd = -1
 	<-k.done
+}
+
+// Nobody writes to the device while it is being closed.
+func TestNotifyWaitsForClose(t *testing.T) {
+	k := connect(t, fuse.NewDefaultRawFileSystem()).serve()
+	k.c.open.Lock()
+	told := make(chan error, 1)
+	go func() { told <- k.c.InodeNotify(5, 0, 0) }()
+	select {
+	case <-told:
+		t.Error("it is told beside the close")
+		told <- nil
+	case <-time.After(100 * time.Millisecond):
+	}
+	k.c.closed = true
+	k.c.open.Unlock()
+	if err := <-told; err != unix.ENODEV {
+		t.Errorf("after the close: %v, want %v", err, unix.ENODEV)
+	}
 }
