@@ -41,3 +41,52 @@ func TestRenewLooksAgain(t *testing.T) {
 		t.Errorf("where another file has its name by now: %v, want %v", err, unix.ESTALE)
 	}
 }
+
+// A node that somebody uses is not replaced, and one that nobody does is.
+func TestReplaceUnused(t *testing.T) {
+	m, _ := unmounted(t)
+	n := m.lookUp(t, 1, "a")
+	f, err := m.pin(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.nodes.replace(n, &m.files) || m.nodes.isReplaced(n) || m.nodes.shownAs(n.shown()) != n {
+		t.Error("a node in use is replaced")
+	}
+	m.files.release(f)
+	if !m.nodes.replace(n, &m.files) || !m.nodes.isReplaced(n) || m.nodes.shownAs(n.shown()) != nil {
+		t.Error("a node that nobody uses is not replaced")
+	}
+}
+
+// A file that was just made has nothing of one that had its number before, be it shown as a
+// store or as it is: not the node, and not the failure of a sync.
+func TestNewFileIsAnother(t *testing.T) {
+	m, _ := unmounted(t)
+	store := m.lookUp(t, 1, "a")
+	dir, err := m.useFolder(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.done()
+	e := entry{backing: "a.lazy"}
+	if err := m.statAt(dir, &e); err != nil {
+		t.Fatal(err)
+	}
+	itself, err := m.nodes.bind(dir, &e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*node{store, itself} {
+		m.nodes.fail(n.shown(), unix.EIO)
+	}
+	m.nodes.anew(store.inode)
+	for _, n := range []*node{store, itself} {
+		if !m.nodes.isReplaced(n) || m.nodes.shownAs(n.shown()) != nil {
+			t.Errorf("the new file has the node of the old one, shown as a store: %v", n.store)
+		}
+		if err := m.nodes.failure(n.shown()); err != nil {
+			t.Errorf("the new file has the failure of the old one, shown as a store: %v", n.store)
+		}
+	}
+}
