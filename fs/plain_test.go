@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -148,4 +149,45 @@ func TestWriteBesideAppend(t *testing.T) {
 	}
 	ended.Store(true)
 	group.Wait()
+}
+
+// What a user has appended to a plain file stays when somebody opens it to which others have
+// appended less meanwhile, though the kernel has not handed it over. Both see what either
+// writes from then on.
+func TestAppendBesideAppend(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "f")
+	write(t, path, text(1, 5000))
+	d := mountRW(t, back)
+	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want := text(2, 1000)
+	if _, err := f.WriteAt(want, 5000); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, path, "others")
+	other, err := os.Open(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	got := make([]byte, len(want))
+	if _, err := f.ReadAt(got, 5000); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what was appended differs at %#x, %v", firstDiff(got, want), err)
+	}
+	if _, err := f.WriteAt(want, 2000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.ReadAt(got, 2000); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what is written then differs at %#x for the other, %v", firstDiff(got, want), err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+	all := append(text(1, 5000), want...)
+	copy(all[2000:], want)
+	same(t, path, all)
 }
