@@ -25,12 +25,35 @@ func TestCopyStopsAtPresentPage(t *testing.T) {
 		if n, err := u.Copy(m.at(1), four.addr, 3*page, 0); n != 0 || err != unix.EEXIST {
 			t.Errorf("%s: copy at present page 1: %d, %v, want 0, EEXIST", name, n, err)
 		}
-		must(t, "fill", u.Fill(m.at(0), four.addr, 4*page, 0))
-		for i, want := range []byte{2, 1, 2, 2} {
+	}
+}
+
+// Fill brings each page from its place in the source, protected if that is asked for,
+// around those that are present, whose waiters it wakes.
+func TestFillAroundPresentPages(t *testing.T) {
+	for name, m := range map[string]mem{"private": anon(t, 4), "shared": shared(t, 4)} {
+		u, src := open(t, FeatureWPHugetlbfsShmem), anon(t, 4)
+		register(t, u, m, ModeMissing|ModeWP)
+		for i := range 4 {
+			src.b[i*page] = byte(10 + i)
+		}
+		done := populate(m, 2, false)
+		readEvents(t, u, 1)
+		_, err := u.Copy(m.at(2), filled(t, 1), page, CopyDontWake)
+		must(t, "copy", err)
+		must(t, "fill", u.Fill(m.addr, src.addr, 4*page, CopyWP))
+		must(t, "populate", <-done)
+		for i, want := range []byte{10, 11, 1, 13} {
 			if got := m.b[i*page]; got != want {
 				t.Errorf("%s: page %d holds %d, want %d", name, i, got, want)
 			}
 		}
+		done = populate(m, 3, true)
+		if e := readEvents(t, u, 1); e[0].Addr != m.at(3) || e[0].Flags&FaultWP == 0 {
+			t.Errorf("%s: event %+v, want a write to protected page 3", name, e[0])
+		}
+		must(t, "lift", u.WriteProtect(m.at(3), page, false, false))
+		must(t, "populate", <-done)
 	}
 }
 
@@ -40,6 +63,9 @@ func TestCopyErrors(t *testing.T) {
 	register(t, u, m, ModeMissing)
 	if _, err := u.Copy(elsewhere.addr, src, page, 0); err != unix.ENOENT {
 		t.Errorf("copy outside of the range: %v, want ENOENT", err)
+	}
+	if err := u.Fill(elsewhere.addr, src, page, 0); err != unix.ENOENT {
+		t.Errorf("fill outside of the range: %v, want ENOENT", err)
 	}
 	if _, err := u.Copy(m.addr, src, page, CopyWP); err != unix.EINVAL {
 		t.Errorf("protected copy into a range without ModeWP: %v, want EINVAL", err)
@@ -62,14 +88,14 @@ func TestMarkers(t *testing.T) {
 	register(t, u, m, ModeMissing|ModeWP)
 	must(t, "protect", u.WriteProtect(m.addr, page, true, false))
 	src.b[0] = 9
-	if _, err := u.Zero(m.addr, page, false); err != unix.EEXIST {
-		t.Errorf("zero over a marker: %v, want EEXIST", err)
+	if n, err := u.Zero(m.addr, page, false); n != 0 || err != unix.EEXIST {
+		t.Errorf("zero over a marker: %d, %v, want 0, EEXIST", n, err)
 	}
-	if _, err := u.Poison(m.addr, page); err != unix.EEXIST {
-		t.Errorf("poison over a marker: %v, want EEXIST", err)
+	if n, err := u.Poison(m.addr, page); n != 0 || err != unix.EEXIST {
+		t.Errorf("poison over a marker: %d, %v, want 0, EEXIST", n, err)
 	}
-	if _, err := u.Move(m.addr, src.addr, page, 0); err != unix.EEXIST {
-		t.Errorf("move over a marker: %v, want EEXIST", err)
+	if n, err := u.Move(m.addr, src.addr, page, 0); n != 0 || err != unix.EEXIST {
+		t.Errorf("move over a marker: %d, %v, want 0, EEXIST", n, err)
 	}
 	_, err := u.Copy(m.addr, src.addr, page, CopyWP)
 	if must(t, "copy", err); m.b[0] != 9 {

@@ -1,8 +1,10 @@
 package uffd
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -134,6 +136,17 @@ func readEvents(t testing.TB, u *FD, n int) []Event {
 		all = append(all, buf[:k]...)
 	}
 	return all
+}
+
+// waiters is the number of threads that wait for u.
+func waiters(t testing.TB, u *FD) (n int) {
+	t.Helper()
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", u.Fd()))
+	must(t, "read fdinfo", err)
+	_, total, _ := strings.Cut(string(info), "\ntotal:")
+	_, err = fmt.Sscan(total, &n)
+	must(t, "find the waiters in "+string(info), err)
+	return n
 }
 
 // pagemap opens the page table of this process.
