@@ -2,6 +2,7 @@ package uffd
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -11,7 +12,8 @@ import (
 )
 
 // Each way to a descriptor works when the others are closed, and the last one alone says
-// that system calls are not served. It is taken when there is no other.
+// that system calls are not served. It is taken when there is no other. No descriptor
+// blocks or goes to the programs that this one starts.
 func TestWays(t *testing.T) {
 	for _, c := range []struct {
 		mask         string
@@ -27,6 +29,12 @@ func TestWays(t *testing.T) {
 		u := open(t, FeatureSIGBUS)
 		if u.UserModeOnly() != c.userModeOnly {
 			t.Errorf("mask %q: user mode only is %v, want %v", c.mask, u.UserModeOnly(), c.userModeOnly)
+		}
+		if flags, err := unix.FcntlInt(uintptr(u.Fd()), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("mask %q: descriptor flags %#x, %v, want close-on-exec", c.mask, flags, err)
+		}
+		if n, err := u.Read(make([]Event, 1)); n != 0 || err != unix.EAGAIN {
+			t.Errorf("mask %q: read without an event: %d, %v, want 0, EAGAIN", c.mask, n, err)
 		}
 		m := anon(t, 1)
 		register(t, u, m, ModeMissing)
@@ -47,6 +55,32 @@ func TestNoWay(t *testing.T) {
 	for _, way := range ways {
 		if !strings.Contains(err.Error(), way.name+": ") {
 			t.Errorf("open: %v, which does not name %s", err, way.name)
+		}
+	}
+}
+
+// What is missing is the privilege when any way is forbidden, the kernel when none is
+// known, and neither when one may work at another time.
+func TestKinds(t *testing.T) {
+	for _, c := range []struct {
+		want error
+		errs []error
+	}{
+		{ErrUnsupported, []error{unix.ENOENT, unix.ENOSYS, unix.ENOSYS}},
+		{ErrPrivilege, []error{unix.EACCES, unix.ENOSYS, unix.ENOSYS}},
+		{ErrPrivilege, []error{unix.ENOENT, unix.EPERM, unix.EPERM}},
+		{errShort, []error{unix.ENOENT, unix.EPERM, unix.ENFILE}},
+		{errShort, []error{unix.ENOMEM, unix.EPERM, unix.EPERM}},
+		{errShort, []error{unix.EACCES, unix.EMFILE, unix.EPERM}},
+	} {
+		var e OpenError
+		for _, err := range c.errs {
+			e.Tries = append(e.Tries, Try{Err: err})
+		}
+		for _, kind := range []error{ErrUnsupported, ErrPrivilege, errShort} {
+			if got := errors.Is(&e, kind); got != (kind == c.want) {
+				t.Errorf("ways that fail with %v match %v: %t, want %t", c.errs, kind, got, kind == c.want)
+			}
 		}
 	}
 }
@@ -106,10 +140,55 @@ func TestNoLeak(t *testing.T) {
 		must(t, "close", u.Close())
 		t.Setenv(MaskEnv, "poison")
 		Open(FeaturePoison, 0)
+		t.Setenv(MaskEnv, "pagemap_scan")
+		OpenPagemap(0)
 		t.Setenv(MaskEnv, "")
 	}
 	if after := count(); after != before {
 		t.Errorf("%d descriptors open, want %d", after, before)
+	}
+}
+
+// Close gives the descriptor back: at once, or when the call has ended that is at work
+// on it.
+func TestCloseGivesBack(t *testing.T) {
+	lives := func(u *FD) bool {
+		to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", u.Fd()))
+		return err == nil && to == "anon_inode:[userfaultfd]"
+	}
+	m, src := anon(t, 1), filled(t, 1)
+	idle := open(t, 0)
+	register(t, idle, m, ModeMissing)
+	idle.Read(make([]Event, 1))
+	idle.Wake(m.addr, page)
+	idle.Copy(m.addr, src, page, 0)
+	idle.Copy(m.addr, src, page, 0) // EEXIST
+	must(t, "close", idle.Close())
+	if lives(idle) {
+		t.Error("a descriptor that nobody uses is open after its Close")
+	}
+
+	// The copy waits for its first page, which another descriptor brings.
+	const pages = quickCopy/page + 1
+	busy, other, m, slow := open(t, 0), open(t, 0), anon(t, pages), anon(t, pages)
+	register(t, busy, m, ModeMissing)
+	must(t, "register", other.Register(slow.addr, page, ModeMissing))
+	copied := make(chan error)
+	go func() {
+		_, err := busy.Copy(m.addr, slow.addr, pages*page, 0)
+		copied <- err
+	}()
+	readEvents(t, other, 1)
+	must(t, "close", busy.Close())
+	if !lives(busy) {
+		t.Error("Close took the descriptor from a call that was at work on it")
+	}
+	must(t, "fill", other.Fill(slow.addr, src, page, 0))
+	if err := <-copied; err != nil || m.b[0] != 1 {
+		t.Errorf("copy beside a Close: %v, byte %d, want 1", err, m.b[0])
+	}
+	if lives(busy) {
+		t.Error("the descriptor is open although the last call has ended")
 	}
 }
 
