@@ -246,20 +246,29 @@ func (c *client) remove(m *Mapping) {
 }
 
 // close ends the helpers and waits for their end. They serve nothing any more: one that
-// has not even begun when the others have ended, or is stopped, is killed.
+// has not even begun when the others have ended, or is stopped, is killed. Nor is a child
+// waited for that has a copy of their end of the connection, made while they were started.
 func (c *client) close() {
 	c.mu.Lock()
 	c.closing = true
-	if c.conn != nil {
-		unix.Shutdown(c.conn.fd, unix.SHUT_WR)
-	}
 	group := c.group
 	c.mu.Unlock()
+	c.shutdown(unix.SHUT_WR)
 	const patience = 2 * time.Second
 	select {
 	case <-c.ended:
 	case <-time.After(patience):
 		unix.Kill(-group, unix.SIGKILL)
+		c.shutdown(unix.SHUT_RDWR)
 		<-c.ended
+	}
+}
+
+// shutdown ends one direction of the connection, or both.
+func (c *client) shutdown(how int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		unix.Shutdown(c.conn.fd, how)
 	}
 }

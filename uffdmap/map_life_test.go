@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,6 +61,34 @@ func TestMapLeavesNothing(t *testing.T) {
 	must(t, "read /proc/self/maps", err)
 	if bytes.Contains(pieces, []byte("memfd:lazyfs")) {
 		t.Errorf("memory is left:\n%s", pieces)
+	}
+}
+
+// Close does not wait for a child that the program made while it started its pager, and
+// that has a copy of the pager's end of the connection.
+func TestMapCloseBesideCopy(t *testing.T) {
+	m := mustMap(t, pack(t, content(1<<20, 8), store.CreateOptions{}), Options{})
+	var pager int
+	eventually(t, "a pager", func() bool {
+		pager = helper(os.Getpid(), rolePager)
+		return pager != 0
+	})
+	pidfd, err := unix.PidfdOpen(pager, 0)
+	must(t, "open a pidfd", err)
+	defer unix.Close(pidfd)
+	end, err := unix.PidfdGetfd(pidfd, fdProgram, 0)
+	must(t, "copy a descriptor", err)
+	defer unix.Close(end)
+	closed := make(chan error, 1)
+	go func() { closed <- m.Close() }()
+	select {
+	case err := <-closed:
+		must(t, "close", err)
+	case <-time.After(tooLong):
+		t.Fatal("close waits for the copy")
+	}
+	if h := helpers(os.Getpid()); len(h) > 0 {
+		t.Errorf("helpers %v are left", h)
 	}
 }
 
