@@ -233,6 +233,27 @@ func helper(pid int, role string) int {
 	return 0
 }
 
+// living waits for a helper of this process and returns its pid.
+func living(role string) (pid int, err error) {
+	err = await("a "+role, func() bool {
+		pid = helper(os.Getpid(), role)
+		return pid != 0
+	})
+	return pid, err
+}
+
+// killPager kills the pager of this process when there is a standby that may succeed it.
+func killPager() error {
+	pager, err := living(rolePager)
+	if err != nil {
+		return err
+	}
+	if _, err := living(roleStandby); err != nil {
+		return err
+	}
+	return unix.Kill(pager, unix.SIGKILL)
+}
+
 // stop stops all threads of a helper. Only one of them has to see the signal at once;
 // the others go on meanwhile.
 func stop(t *testing.T, pid int) {

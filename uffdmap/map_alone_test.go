@@ -45,7 +45,8 @@ func TestMapPagerAlone(t *testing.T) {
 	for range 3 {
 		data[100]++
 		m.Bytes()[100] = data[100]
-		pager := helper(os.Getpid(), rolePager)
+		pager, err := living(rolePager)
+		must(t, "find the pager", err)
 		must(t, "kill", unix.Kill(pager, unix.SIGKILL))
 		eventually(t, "its end", func() bool { return helper(os.Getpid(), rolePager) != pager })
 		must(t, "prefetch", m.Prefetch(Range{0, m.Size()}))

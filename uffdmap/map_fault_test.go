@@ -236,7 +236,7 @@ func TestMapPages(t *testing.T) {
 	if err := os.Rename(folder, folder+".new"); err != nil {
 		t.Fatal(err)
 	}
-	unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL)
+	must(t, "kill", killPager())
 	if !bytes.Equal(m.Bytes()[20*pageSize:30*pageSize], data[20*pageSize:30*pageSize]) {
 		t.Error("mapping differs from the pages after a change of pagers")
 	}
@@ -260,6 +260,6 @@ func TestMapPagesNames(t *testing.T) {
 	}
 	m := mustMap(t, folder, Options{Pages: "\xff%d.gz"})
 	same(t, "first page", m.Bytes()[:pageSize], data[:pageSize])
-	must(t, "kill", unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL))
+	must(t, "kill", killPager())
 	same(t, "mapping", m.Bytes(), data)
 }

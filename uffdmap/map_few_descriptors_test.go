@@ -3,7 +3,6 @@ package uffdmap
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -39,11 +38,7 @@ func fewDescriptorsBody(args []string) error {
 	if len(all) < 10 {
 		return fmt.Errorf("%d mappings, want at least 10", len(all))
 	}
-	err := await("a standby", func() bool { return helper(os.Getpid(), roleStandby) != 0 })
-	if err != nil {
-		return err
-	}
-	if err := unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL); err != nil {
+	if err := killPager(); err != nil {
 		return err
 	}
 	for n, m := range all {

@@ -68,11 +68,8 @@ func TestMapLeavesNothing(t *testing.T) {
 // that has a copy of the pager's end of the connection.
 func TestMapCloseBesideCopy(t *testing.T) {
 	m := mustMap(t, pack(t, content(1<<20, 8), store.CreateOptions{}), Options{})
-	var pager int
-	eventually(t, "a pager", func() bool {
-		pager = helper(os.Getpid(), rolePager)
-		return pager != 0
-	})
+	pager, err := living(rolePager)
+	must(t, "find the pager", err)
 	pidfd, err := unix.PidfdOpen(pager, 0)
 	must(t, "open a pidfd", err)
 	defer unix.Close(pidfd)
@@ -201,7 +198,7 @@ func TestMapLocks(t *testing.T) {
 		}
 	}
 	check("mapped")
-	unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL)
+	must(t, "kill", killPager())
 	eventually(t, "a new standby", func() bool { return helper(os.Getpid(), roleStandby) != 0 })
 	check("pager replaced")
 	r := mustMap(t, path, Options{})
@@ -263,8 +260,7 @@ func TestMapGenerationIsGone(t *testing.T) {
 	if err := w.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	old := helper(os.Getpid(), rolePager)
-	unix.Kill(old, unix.SIGKILL)
+	must(t, "kill", killPager())
 	eventually(t, "a new pager", func() bool { return m.Stats().Takeovers == 1 })
 	if v, fault := peek(m.Bytes(), 600_000); fault == 0 {
 		t.Errorf("byte is %#x, of another generation; want a fault", v)

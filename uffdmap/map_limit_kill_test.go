@@ -1,10 +1,7 @@
 package uffdmap
 
 import (
-	"os"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"lazyfs/store"
 )
@@ -14,7 +11,7 @@ import (
 // over the memory beside its other work, so a few of these may leave until that is done.
 func TestMapLimitAfterKill(t *testing.T) {
 	for name, kill := range map[string]func() error{
-		"pager": func() error { return unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL) },
+		"pager": killPager,
 		"both":  killBoth,
 	} {
 		t.Run(name, func(t *testing.T) {

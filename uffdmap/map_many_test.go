@@ -29,7 +29,7 @@ func TestMapThousand(t *testing.T) {
 	for _, m := range all[:500] {
 		same(t, "mapping", m.Bytes(), data)
 	}
-	must(t, "kill", unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL))
+	must(t, "kill", killPager())
 	for _, m := range slices.Backward(all) {
 		same(t, "mapping", m.Bytes(), data)
 	}
@@ -68,7 +68,7 @@ func TestMapStandbyHalted(t *testing.T) {
 	})
 	eventually(t, "end of the stopped one", func() bool { return ended(stopped) })
 	m.Bytes()[0]++
-	must(t, "kill", unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL))
+	must(t, "kill", killPager())
 	data[0]++
 	same(t, "mapping", m.Bytes(), data)
 	must(t, "close", errors.Join(m.Close(), other.Close()))

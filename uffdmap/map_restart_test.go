@@ -25,9 +25,11 @@ func TestMapBothKilled(t *testing.T) {
 		at := round * 200_000
 		data[at]++
 		m.Bytes()[at] = data[at]
-		old := helper(os.Getpid(), rolePager)
-		unix.Kill(helper(os.Getpid(), roleStandby), unix.SIGKILL)
-		unix.Kill(old, unix.SIGKILL)
+		old, err := living(rolePager)
+		must(t, "find the pager", err)
+		standby, err := living(roleStandby)
+		must(t, "find the standby", err)
+		must(t, "kill", errors.Join(unix.Kill(standby, unix.SIGKILL), unix.Kill(old, unix.SIGKILL)))
 		eventually(t, "new helpers", func() bool {
 			now := helper(os.Getpid(), rolePager)
 			return now != 0 && now != old && helper(os.Getpid(), roleStandby) != 0
@@ -50,11 +52,11 @@ func TestMapBothKilled(t *testing.T) {
 
 // killBoth kills both helpers of this process at once.
 func killBoth() error {
-	var pager, standby int
-	err := await("two helpers", func() bool {
-		pager, standby = helper(os.Getpid(), rolePager), helper(os.Getpid(), roleStandby)
-		return pager != 0 && standby != 0
-	})
+	pager, err := living(rolePager)
+	if err != nil {
+		return err
+	}
+	standby, err := living(roleStandby)
 	if err != nil {
 		return err
 	}
@@ -230,8 +232,9 @@ func TestMapAfterFailure(t *testing.T) {
 func TestMapReaps(t *testing.T) {
 	m := mustMap(t, pack(t, content(1<<20, 24), store.CreateOptions{}), Options{})
 	for range 10 {
-		old := helper(os.Getpid(), rolePager)
-		unix.Kill(old, unix.SIGKILL)
+		old, err := living(rolePager)
+		must(t, "find the pager", err)
+		must(t, "kill", unix.Kill(old, unix.SIGKILL))
 		eventually(t, "a new pair", func() bool {
 			now := helper(os.Getpid(), rolePager)
 			return now != 0 && now != old && helper(os.Getpid(), roleStandby) != 0

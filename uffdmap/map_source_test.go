@@ -103,7 +103,7 @@ func TestReplacedStore(t *testing.T) {
 	_ = m.Bytes()[0]
 	must(t, "replace", os.Rename(pack(t, content(1<<20, 52), store.CreateOptions{}), path))
 	same(t, "first half", m.Bytes()[:1<<19], data[:1<<19])
-	unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL)
+	must(t, "kill", killPager())
 	same(t, "mapping", m.Bytes(), data)
 	s, err := v.View(0, v.Size())
 	must(t, "view", err)

@@ -41,7 +41,7 @@ func unprivilegedBody(args []string) error {
 		return errors.New("mapping differs from what was packed")
 	}
 	m.Bytes()[70_000] = 0x42
-	if err := unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL); err != nil {
+	if err := killPager(); err != nil {
 		return err
 	}
 	if err := m.Sync(); err != nil {

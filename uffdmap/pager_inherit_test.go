@@ -1,14 +1,11 @@
 package uffdmap
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"lazyfs/store"
 )
@@ -39,8 +36,7 @@ func slowBody(args []string) error {
 		return err
 	}
 	data := content(int(m.Size()), 75)
-	err = await("a standby", func() bool { return helper(os.Getpid(), roleStandby) != 0 })
-	if err := errors.Join(err, unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL)); err != nil {
+	if err := killPager(); err != nil {
 		return err
 	}
 	for at := 0; at < len(data); at += pageSize {

@@ -232,7 +232,10 @@ func stuckBurstBody(args []string) error {
 	}
 	var seen atomic.Int32
 	seen.Store(int32(m.Bytes()[0]))
-	pager := helper(os.Getpid(), rolePager)
+	pager, err := living(rolePager)
+	if err != nil {
+		return err
+	}
 	err = errors.Join(unix.Kill(pager, unix.SIGSTOP), unix.Waitid(unix.P_PID, pager, nil, unix.WSTOPPED, nil))
 	if err != nil {
 		return err

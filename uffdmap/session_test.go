@@ -20,9 +20,11 @@ func TestMapHelpersSession(t *testing.T) {
 	session, err := unix.Getsid(0)
 	must(t, "getsid", err)
 	for range 2 {
-		old := helper(os.Getpid(), rolePager)
+		old, err := living(rolePager)
+		must(t, "find the pager", err)
 		for _, role := range []string{rolePager, roleStandby} {
-			pid := helper(os.Getpid(), role)
+			pid, err := living(role)
+			must(t, "find the "+role, err)
 			if got, err := unix.Getsid(pid); err != nil || got != session {
 				t.Errorf("%s %d is in session %d (%v), want %d", role, pid, got, err, session)
 			}

@@ -195,8 +195,7 @@ func TestSnapshotOfKilledPager(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Bytes()[5000]++
-	eventually(t, "two helpers", func() bool { return helper(os.Getpid(), roleStandby) != 0 })
-	must(t, "kill", unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL))
+	must(t, "kill", killPager())
 	m.Bytes()[70000]++ // the successor lets it through
 	if _, err := s.ReadAt(make([]byte, 10), 5000); !errors.Is(err, ErrSnapshotLost) {
 		t.Errorf("read: %v, want %v", err, ErrSnapshotLost)

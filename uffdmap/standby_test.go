@@ -118,7 +118,8 @@ func TestStandbyAskedAgain(t *testing.T) {
 		unread, err := unix.IoctlGetInt(m.client.conn.fd, unix.TIOCOUTQ)
 		return err == nil && unread == 0 && len(m.client.calls) > 0
 	})
-	pager := helper(os.Getpid(), rolePager)
+	pager, err := living(rolePager)
+	must(t, "find the pager", err)
 	must(t, "kill", unix.Kill(pager, unix.SIGKILL))
 	eventually(t, "its end", func() bool { return ended(pager) })
 	must(t, "let it come", os.WriteFile(filepath.Join(folder, "1"), nil, 0o600))
@@ -127,7 +128,9 @@ func TestStandbyAskedAgain(t *testing.T) {
 		must(t, "prefetch", err)
 	case <-time.After(tooLong):
 		t.Error("prefetch was not asked again")
-		unix.Kill(helper(os.Getpid(), rolePager), unix.SIGKILL) // Others are asked again.
+		successor, err := living(rolePager)
+		must(t, "find the successor", err)
+		unix.Kill(successor, unix.SIGKILL) // Others are asked again.
 	}
 	if h := helpers(os.Getpid()); len(h) != 1 {
 		t.Errorf("helpers are %v, want a pager alone", h)
