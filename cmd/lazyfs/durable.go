@@ -9,19 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncTree makes the new tree at root durable.
-func syncTree(root string) error {
-	d, err := os.Open(root)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
+// syncTree makes the new tree in the folder root durable, which was opened before
+// anything was written: syncfs(2) tells of errors since then.
+func syncTree(root *os.File) error {
 	var st unix.Statfs_t
 	// The kernel does not pass syncfs(2) on to most file systems in user space.
-	if unix.Fstatfs(int(d.Fd()), &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC {
-		return syncEach(root)
+	if unix.Fstatfs(int(root.Fd()), &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC {
+		return syncEach(root.Name())
 	}
-	return os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(root.Fd())))
 }
 
 // syncEach makes files and folders of a tree durable one by one. What its owner may

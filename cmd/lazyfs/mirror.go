@@ -87,17 +87,18 @@ func (m *mirror) run(ctx context.Context, t tree) error {
 		return err
 	}
 	defer removeTree(temp) // finds nothing once the folder has its own name
-	if err := m.fill(ctx, t.entries, temp); err != nil {
-		return err
-	}
-	if err := syncTree(temp); err != nil {
-		return err
-	}
+	// The mode that it gets may deny its owner to open it.
 	root, err := os.Open(temp)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	if err := m.fill(ctx, t.entries, temp); err != nil {
+		return err
+	}
+	if err := syncTree(root); err != nil {
+		return err
+	}
 	if err := renameNew(temp, m.dst); err != nil {
 		return fmt.Errorf("%s: %w", m.dst, err)
 	}

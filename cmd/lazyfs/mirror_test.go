@@ -98,13 +98,13 @@ func TestFoldersThatDeny(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Others may read src/p, who will be the owner of its copy not.
+	// Others may read src and src/p, who will be the owner of their copies not.
 	for _, path := range []string{"/src", "/src/p", "/src/p/q"} {
 		if err := os.Mkdir(dir+path, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.Chmod(dir+"/src/p", 0o055), os.Chmod(dir+"/src/p/q", 0o555), os.Chmod(dir, 0o777)); err != nil {
+	if err := errors.Join(os.Chmod(dir+"/src", 0o055), os.Chmod(dir+"/src/p", 0o055), os.Chmod(dir+"/src/p/q", 0o555), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
 	onThread(t, func() error {
@@ -118,7 +118,7 @@ func TestFoldersThatDeny(t *testing.T) {
 		m := mirror{src: dir + "/src", dst: dir + "/dst", jobs: 1}
 		return m.run(t.Context(), listed)
 	})
-	for path, want := range map[string]os.FileMode{"/dst/p": 0o055, "/dst/p/q": 0o555} {
+	for path, want := range map[string]os.FileMode{"/dst": 0o055, "/dst/p": 0o055, "/dst/p/q": 0o555} {
 		if info, err := os.Stat(dir + path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want mode %o", path, info, err, want)
 		}
