@@ -93,11 +93,7 @@ func TestMirrorName(t *testing.T) {
 // An ordinary user gives folders modes that keep him out of them, and removes such a tree.
 func TestFoldersThatDeny(t *testing.T) {
 	dir := t.TempDir()
-	for at := dir; at != "/" && at != os.TempDir(); at = filepath.Dir(at) {
-		if err := os.Chmod(at, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	reachable(t, dir)
 	// Others may read src and src/p, who will be the owner of their copies not.
 	for _, path := range []string{"/src", "/src/p", "/src/p/q"} {
 		if err := os.Mkdir(dir+path, 0o755); err != nil {
