@@ -34,18 +34,14 @@ func copyStore(ctx context.Context, src, dst string, force, quiet bool) error {
 	if dst == "-" {
 		return errStoreToOutput
 	}
-	info, err := os.Stat(src)
-	if err != nil {
-		return err
-	}
-	if old, err := os.Stat(dst); err == nil && os.SameFile(info, old) {
-		return fmt.Errorf("%s: is the same file as %s", dst, src)
-	}
-	s, err := store.Open(src, store.Options{})
+	s, info, err := openLike(src)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	if old, err := os.Stat(dst); err == nil && os.SameFile(info, old) {
+		return fmt.Errorf("%s: is the same file as %s", dst, src)
+	}
 	f, err := createFile(dst, force)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -90,16 +91,7 @@ func (u *unpacker) output(ctx context.Context, src string) error {
 
 // file writes the store src into the new file dst and returns its size.
 func (u *unpacker) file(ctx context.Context, src, dst string) (int64, error) {
-	in, err := openNow(src)
-	if err != nil {
-		return 0, err
-	}
-	info, err := in.Stat()
-	if err != nil {
-		in.Close()
-		return 0, err
-	}
-	s, err := store.OpenFile(in, store.Options{})
+	s, info, err := openLike(src)
 	if err != nil {
 		return 0, err
 	}
@@ -118,6 +110,22 @@ func (u *unpacker) file(ctx context.Context, src, dst string) (int64, error) {
 		return 0, err
 	}
 	return s.Size(), f.finish(info)
+}
+
+// openLike opens the store at path to read it, and returns with it what a file that is
+// made of it gets for its mode, times and owner.
+func openLike(path string) (*store.Store, fs.FileInfo, error) {
+	f, err := openNow(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	s, err := store.OpenFile(f, store.Options{})
+	return s, info, err
 }
 
 // folder unpacks a folder of stores and returns the size of its plain files.
