@@ -77,6 +77,37 @@ func TestNewFile(t *testing.T) {
 	}
 }
 
+// Where there is no O_TMPFILE a file has another name until it is finished, and nobody else
+// may read it.
+func TestNewFileWithoutTmpfile(t *testing.T) {
+	folder := t.TempDir()
+	for errno, known := range map[unix.Errno]bool{unix.EOPNOTSUPP: true, unix.EISDIR: true, unix.EINVAL: true, unix.EIO: false} {
+		onThread(t, func() error {
+			if err := refuseTmpfile(errno); err != nil {
+				return err
+			}
+			n, err := createFile(filepath.Join(folder, "x"), true)
+			if !known {
+				if !errors.Is(err, errno) {
+					t.Errorf("open with O_TMPFILE: %v: createFile: %v, want the same", errno, err)
+				}
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			defer n.discard()
+			if info, err := os.Stat(n.temp); err != nil || info.Mode() != 0o600 {
+				t.Errorf("%v: unfinished file: %v, %v, want mode 0600", errno, info, err)
+			}
+			return n.finish(nil)
+		})
+	}
+	if got := names(t, folder); !slices.Equal(got, []string{"x"}) {
+		t.Errorf("there are %q, want x alone", got)
+	}
+}
+
 // A file that appears while the new one is written is not replaced.
 func TestNewFileRace(t *testing.T) {
 	for _, tmpfile := range []bool{true, false} {
