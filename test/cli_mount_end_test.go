@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,6 +43,34 @@ func TestUmountNotWritten(t *testing.T) {
 	}
 	if mounted(t, dir+"/mnt") {
 		t.Error("still mounted after umount")
+	}
+}
+
+// In another PID namespace the daemon's number is that of no process, or of a wrong one.
+// It is not taken for dead there: the mount stays, and so does what was written.
+func TestUmountInPIDNamespace(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "--rw", "stores", "mnt")
+	f, err := os.Create(dir + "/mnt/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("not synced"); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"umount", "mnt"}, {"mount", "stores", "mnt"}} {
+		c := exec.Command("unshare", append([]string{"--pid", "--fork", binary}, args...)...)
+		c.Dir = dir
+		failed(t, finish(t, c), 3, fmt.Sprintf("lazyfs %s: %s/mnt: daemon %d can't be waited for: ", args[0], dir, daemonOf(t, dir+"/mnt")))
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	must(t, dir, "umount", "mnt")
+	if got := must(t, dir, "cat", "stores/x.lazy"); got != "not synced" {
+		t.Errorf("the file holds %q", got)
 	}
 }
 

@@ -50,7 +50,7 @@ func mountPlace(source, dir string) (string, error) {
 		pidfd, err := r.openDaemon()
 		switch {
 		case err != nil:
-			return "", err
+			return "", fmt.Errorf("%s: %w", dir, err)
 		case pidfd < 0:
 			return "", deadMount(dir)
 		}

@@ -24,11 +24,12 @@ type record struct {
 }
 
 type recordData struct {
-	PID      int    `json:"pid"`
-	Source   string `json:"source"`
-	Writable bool   `json:"writable"`
-	Ended    bool   `json:"ended"`           // the daemon made everything durable, or could not:
-	Error    string `json:"error,omitempty"` // the reason
+	PID       int    `json:"pid"`
+	Namespace string `json:"pid_namespace"` // in which the daemon has this number
+	Source    string `json:"source"`
+	Writable  bool   `json:"writable"`
+	Ended     bool   `json:"ended"`           // the daemon made everything durable, or could not:
+	Error     string `json:"error,omitempty"` // the reason
 }
 
 // recordFolders are the places of the records of a user's mounts: the first
@@ -55,7 +56,7 @@ func newRecord(m mountPoint, source string, writable bool) (*record, error) {
 	for _, folder := range recordFolders(os.Getuid()) {
 		f, err := createRecord(folder, m.device)
 		if err == nil {
-			r := &record{f, recordData{PID: os.Getpid(), Source: source, Writable: writable}}
+			r := &record{f, recordData{PID: os.Getpid(), Namespace: pidNamespace(), Source: source, Writable: writable}}
 			return r, r.write()
 		}
 		if first == nil {
@@ -63,6 +64,12 @@ func newRecord(m mountPoint, source string, writable bool) (*record, error) {
 		}
 	}
 	return nil, fmt.Errorf("make the mount's record: %w", first)
+}
+
+// pidNamespace names the namespace of this process's number (pid_namespaces(7)).
+func pidNamespace() string {
+	name, _ := os.Readlink("/proc/self/ns/pid") // Where there is no /proc nothing is mounted.
+	return name
 }
 
 // replaced ends the name of a record whose device number a newer mount has got.
@@ -182,6 +189,10 @@ func (r *record) alive() bool {
 
 // openDaemon returns a pidfd of the record's daemon, or -1 when it is dead.
 func (r *record) openDaemon() (int, error) {
+	// Elsewhere its number is that of another process, or of none.
+	if here := pidNamespace(); here != r.Namespace && r.alive() {
+		return -1, fmt.Errorf("daemon %d can't be waited for: it is in PID namespace %s, this process in %s", r.PID, r.Namespace, here)
+	}
 	fd, err := unix.PidfdOpen(r.PID, 0)
 	if err == unix.ESRCH {
 		return -1, nil

@@ -17,7 +17,7 @@ func newTestRecord(t *testing.T, device string) *record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &record{f, recordData{PID: os.Getpid(), Writable: true}}
+	r := &record{f, recordData{PID: os.Getpid(), Namespace: pidNamespace(), Writable: true}}
 	if err := r.write(); err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func umount(ctx context.Context, args []string) error {
 	if r != nil {
 		defer r.file.Close()
 		if pidfd, err = r.openDaemon(); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", m.dir, err)
 		}
 	}
 	if err := unmount(m.dir, r != nil && (pidfd < 0 || r.dying())); err != nil {
