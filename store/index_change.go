@@ -121,6 +121,8 @@ func (x *index) flush(write func(n *node, payload []byte) (entry, error), droppe
 	return nil
 }
 
+// flushNode is flush for n and what lies below it. It returns what names n from now on
+// in the place of old: nothing where all its frames are holes.
 func (x *index) flushNode(n *node, old entry, write func(*node, []byte) (entry, error), dropped func(entry)) (entry, error) {
 	for i := range n.kids {
 		kid := n.kids[i].Load()
@@ -129,7 +131,7 @@ func (x *index) flushNode(n *node, old entry, write func(*node, []byte) (entry, 
 		}
 		e, err := x.flushNode(kid, n.entries[i], write, dropped)
 		if err != nil {
-			return old, err
+			return entry{}, err
 		}
 		n.entries[i] = e
 		if e == (entry{}) {
@@ -142,16 +144,12 @@ func (x *index) flushNode(n *node, old entry, write func(*node, []byte) (entry, 
 	for used > 0 && n.entries[used-1] == (entry{}) {
 		used--
 	}
-	if used == 0 {
-		n.dirty = false
-		if old.onDisk() {
-			dropped(old)
+	var e entry
+	if used > 0 {
+		var err error
+		if e, err = write(n, encodeNode(n.entries[:used])); err != nil {
+			return entry{}, err
 		}
-		return entry{}, nil
-	}
-	e, err := write(n, encodeNode(n.entries[:used]))
-	if err != nil {
-		return old, err
 	}
 	n.dirty = false
 	if old.onDisk() {
