@@ -11,8 +11,8 @@ import (
 // bookkeeping that a change of an existing one needs: nothing is committed until
 // all is there, and memory does not grow with the number of frames.
 type builder struct {
-	s      *Store
-	leaves int // frames since the index was last written
+	s     *Store
+	added int // frames since the index was last written
 
 	rest  []byte // what was appended and is not written
 	at    int64  // where rest belongs
@@ -108,11 +108,11 @@ func (w *builder) append(t *batch) error {
 			return err
 		}
 	}
-	w.leaves += len(t.frames)
-	if w.leaves < framesPerFlush {
+	w.added += len(t.frames)
+	if w.added < framesPerFlush {
 		return nil
 	}
-	w.leaves = 0
+	w.added = 0
 	return s.idx.flush(s.writeNode, s.dropNode)
 }
 

@@ -197,7 +197,7 @@ func (h *crashHarness) pack() error {
 			t = &batch{}
 		}
 		if i%5 == 4 { // As it does now and then.
-			w.leaves = framesPerFlush
+			w.added = framesPerFlush
 		}
 	}
 	if err := w.append(t); err != nil {
