@@ -62,13 +62,12 @@ type batch struct {
 	frames []frameEntry // their offsets count from the beginning of stored
 }
 
-// add appends the stored form of frame n, b, to the batch; k is kindZero for a
-// frame that needs none. b's header is filled in already.
+// addZero appends frame n, which is zeros, to the batch.
+func (t *batch) addZero(n int64) { t.frames = append(t.frames, frameEntry{n, zeroEntry}) }
+
+// add appends the stored form of frame n, b, whose header is filled in already, to the
+// batch.
 func (t *batch) add(n int64, b []byte, k kind, plain int, sum uint32) {
-	if k == kindZero {
-		t.frames = append(t.frames, frameEntry{n, zeroEntry})
-		return
-	}
 	e := newEntry(int64(len(t.stored)), len(b)-frameHeadLen, k, plain, sum)
 	t.frames = append(t.frames, frameEntry{n, e})
 	t.stored = append(t.stored, b...)

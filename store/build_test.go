@@ -56,7 +56,7 @@ func TestBuildAroundIndex(t *testing.T) {
 		b := &batch{}
 		must(t, w.s.compressBatch(b, plain, n<<w.s.shift))
 		for i := range int64(framesPerFlush - 1) {
-			b.add(n+1+i, nil, kindZero, 0, 0)
+			b.addZero(n + 1 + i)
 		}
 		must(t, w.append(b))
 	}

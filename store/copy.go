@@ -85,7 +85,7 @@ func (s *Store) copyFrames(ctx context.Context, w *builder, progress func(done, 
 // copyFrame adds frame n as it is stored to t.
 func (s *Store) copyFrame(t *batch, n int64, e entry) error {
 	if !e.onDisk() {
-		t.add(n, nil, kindZero, 0, 0)
+		t.addZero(n)
 		return nil
 	}
 	b := getBuffer(int(e.extent().len))

@@ -200,11 +200,11 @@ func (s *Store) compressBatch(t *batch, plain []byte, off int64) error {
 		if err != nil {
 			return fmt.Errorf("compress frame %d: %w", n, err)
 		}
-		var sum uint32
-		if k != kindZero {
-			sum = putFrameHead(stored, s.idSum, k, n, s.gen+1)
+		if k == kindZero {
+			t.addZero(n)
+		} else {
+			t.add(n, stored, k, len(p), putFrameHead(stored, s.idSum, k, n, s.gen+1))
 		}
-		t.add(n, stored, k, len(p), sum)
 		plain = plain[len(p):]
 	}
 	return nil

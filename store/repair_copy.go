@@ -99,7 +99,7 @@ func (c *pieceCopier) copy(p piece) error {
 		return nil
 	case kindZero:
 		c.doubt(p)
-		c.t.add(n, nil, kindZero, 0, 0)
+		c.t.addZero(n)
 		return c.flushFull(n)
 	}
 	stored := c.stored[:frameHeadLen+p.payload]
