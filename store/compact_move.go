@@ -186,9 +186,7 @@ func (c *compactor) replace(f frameEntry, e entry) error {
 		s.changes = true
 		return s.setEntry(f.number, e)
 	}
-	if e.onDisk() {
-		s.freeNow(e.extent())
-	}
+	s.abandon(e)
 	return s.blame(err, f.number)
 }
 
@@ -244,11 +242,9 @@ func (c *compactor) recodeFrame(f frameEntry, b []byte) error {
 		return err
 	}
 	defer s.unbook(1)
-	e := zeroEntry
-	if k != kindZero {
-		if e, err = s.place(f.number, stored, k, old.plain()); err != nil {
-			return err
-		}
+	e, err := s.place(f.number, stored, k, old.plain())
+	if err != nil {
+		return err
 	}
 	return c.replace(f, e)
 }

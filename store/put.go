@@ -18,11 +18,9 @@ func (s *Store) putFrame(n int64, p []byte, d *dirtyFrame) error {
 	if err != nil {
 		return fmt.Errorf("compress frame %d: %w", n, err)
 	}
-	e := zeroEntry
-	if k != kindZero {
-		if e, err = s.place(n, stored, k, len(p)); err != nil {
-			return err
-		}
+	e, err := s.place(n, stored, k, len(p))
+	if err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,9 +104,12 @@ func (s *Store) encode(b, p []byte) ([]byte, kind, error) {
 	return b[:frameHeadLen+n], kindRaw, nil
 }
 
-// place writes the frame that is stored in b to free space. The bytes that round
-// it up to whole units are written, too.
+// place writes the frame that is stored in b to free space, of which zeros need none.
+// The bytes that round it up to whole units are written, too.
 func (s *Store) place(n int64, b []byte, k kind, plain int) (entry, error) {
+	if k == kindZero {
+		return zeroEntry, nil
+	}
 	s.mu.Lock()
 	err := s.loadSpace()
 	if err != nil {
