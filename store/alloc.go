@@ -5,6 +5,9 @@ type extent struct{ off, len int64 }
 
 func (e extent) end() int64 { return e.off + e.len }
 
+// overlaps reports whether e and other share bytes.
+func (e extent) overlaps(other extent) bool { return e.off < other.end() && other.off < e.end() }
+
 // blocks are the whole blocks in e.
 func (e extent) blocks() extent {
 	off := roundUp(e.off, blockLen)

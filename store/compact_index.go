@@ -80,9 +80,8 @@ func (c *compactor) touchNodes(goal int64) (left int, err error) {
 	room, full := s.space.freeBytes(), false
 	err = s.idx.nodes(func(first int64, e entry) error {
 		x := e.extent()
-		inWindow := x.off < c.window.end() && c.window.off < x.end()
 		switch {
-		case x.end() <= goal && !inWindow:
+		case x.end() <= goal && !x.overlaps(c.window):
 		case len(places) == maxNodeMoves || full:
 			left++
 		case x.len <= room:
@@ -141,8 +140,7 @@ func (c *compactor) aim(n int64, inGaps bool) {
 		return
 	}
 	space.gaps.byEnd.Ascend(c.aimed+1, func(end, off int64) bool {
-		inWindow := off < c.window.end() && c.window.off < end
-		if end-off >= n && !inWindow {
+		if end-off >= n && !c.window.overlaps(extent{off, end - off}) {
 			space.next = off
 			return false
 		}

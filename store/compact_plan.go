@@ -160,7 +160,7 @@ func (c *compactor) openWindow(l layout) (bool, error) {
 	}
 	var moves []move
 	err := c.frames(0, func(n int64, e entry) bool {
-		if x := e.extent(); x.off < w.end() && w.off < x.end() {
+		if w.overlaps(e.extent()) {
 			moves = append(moves, move{frameEntry{n, e}, toEnd})
 		}
 		return true
