@@ -18,20 +18,28 @@ func (s *Store) Truncate(size int64) error {
 	if size == s.size {
 		return nil
 	}
+	if err := s.resize(size); err != nil {
+		return fmt.Errorf("truncate to %#x: %w", size, err)
+	}
+	return nil
+}
+
+// resize is Truncate to another size. The caller holds gate alone, and mu.
+func (s *Store) resize(size int64) error {
 	if size > 0 { // An empty store takes but a superblock.
 		if err := s.reserveRecord(max(size, s.size)); err != nil {
-			return fmt.Errorf("truncate to %#x: %w", size, err)
+			return err
 		}
 	}
 	if size < s.size {
 		if err := s.cut(size); err != nil {
-			return fmt.Errorf("truncate to %#x: %w", size, err)
+			return err
 		}
 	}
 	if size > s.size && size > inlineMax && (s.inline.data != nil || s.size <= inlineMax && s.dirty[0] != nil) {
 		// Frame 0 may no longer lie in the superblock.
 		if err := s.reserve(0); err != nil {
-			return fmt.Errorf("truncate to %#x: %w", size, err)
+			return err
 		}
 	}
 	s.size = size
@@ -68,16 +76,18 @@ func (s *Store) Punch(off, n int64) error {
 	if off >= s.size {
 		return nil
 	}
-	if err := s.reserveRecord(s.size); err != nil {
-		return fmt.Errorf("punch %d bytes at %#x: %w", n, off, err)
-	}
 	if err := s.punch(off, off+min(n, s.size-off)); err != nil {
 		return fmt.Errorf("punch %d bytes at %#x: %w", n, off, err)
 	}
 	return nil
 }
 
+// punch is Punch of the bytes from from on and below to, which lie within the store. The
+// caller holds gate alone, and mu.
 func (s *Store) punch(from, to int64) error {
+	if err := s.reserveRecord(s.size); err != nil {
+		return err
+	}
 	first, last := s.frameCount(from), s.frameOf(to)
 	if to == s.size {
 		last = s.frameCount(to) // The last frame ends with the store.
