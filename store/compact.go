@@ -102,7 +102,8 @@ func (c *compactor) run() error {
 	}
 }
 
-// begin commits what was written and learns which space is free.
+// begin commits what was written, learns which space is free, and sets the codec that o
+// names.
 func (c *compactor) begin() error {
 	s := c.s
 	if err := s.Sync(); err != nil {
@@ -124,7 +125,14 @@ func (c *compactor) begin() error {
 	if c.o.Codec == 0 && c.o.Level == 0 {
 		return nil
 	}
-	id := c.o.Codec
+	return c.setCodec()
+}
+
+// setCodec makes the codec that o names that of the store. What lies in the superblock
+// waits to be compressed again, the rest is left to recompress. The caller holds the
+// store's gate alone, and its mu.
+func (c *compactor) setCodec() error {
+	s, id := c.s, c.o.Codec
 	if id == 0 {
 		id = s.newCodec().ID()
 	}
