@@ -32,11 +32,7 @@ func (c *compactor) moveAll(moves []move, left int64) error {
 	}
 	again := false // One move alone is tried again, once.
 	for len(moves) > 0 {
-		n, bytes := 0, int64(0)
-		for n < len(moves) && (n == 0 || bytes+moves[n].len() <= c.step) {
-			bytes += moves[n].len()
-			n++
-		}
+		n, bytes := c.nextMoves(moves)
 		err := c.moveSome(moves[:n])
 		if err == nil {
 			err = c.s.Sync() // Which frees their old places.
@@ -62,6 +58,16 @@ func (c *compactor) moveAll(moves []move, left int64) error {
 		moves, again = moves[n:], false
 	}
 	return nil
+}
+
+// nextMoves is how many of moves go into one commit, and their stored bytes: no more than
+// step, but one move at least.
+func (c *compactor) nextMoves(moves []move) (n int, bytes int64) {
+	for n < len(moves) && (n == 0 || bytes+moves[n].len() <= c.step) {
+		bytes += moves[n].len()
+		n++
+	}
+	return n, bytes
 }
 
 // reserve makes sure that a commit of moves can begin.
