@@ -64,3 +64,5 @@ type bytesDisk struct {
 func (d bytesDisk) ReadAt(p []byte, off int64) (int, error) { return d.r.ReadAt(p, off) }
 
 func (d bytesDisk) Size() (int64, error) { return d.r.Size(), nil }
+
+func (d bytesDisk) Blocks() (int64, error) { return d.r.Size(), nil }

@@ -1,9 +1,6 @@
 package store
 
-import (
-	"os"
-	"syscall"
-)
+import "os"
 
 // Info describes a store. All sizes are in bytes.
 type Info struct {
@@ -39,7 +36,10 @@ func (s *Store) Info() (Info, error) {
 	i := Info{Size: s.size, FrameSize: s.frameSize, Generation: s.gen,
 		Codec: s.newCodec().ID().String(), Level: s.level, Frames: map[string]int64{}}
 	var err error
-	if i.FileSize, i.DiskSize, err = s.fileSizes(); err != nil {
+	if i.FileSize, err = s.d.Size(); err != nil {
+		return Info{}, err
+	}
+	if i.DiskSize, err = s.d.Blocks(); err != nil {
 		return Info{}, err
 	}
 	if s.inline.data != nil {
@@ -58,12 +58,12 @@ func (s *Store) Info() (Info, error) {
 		i.IndexSize += e.extent().len
 		return nil
 	})
-	live := count
+	holes := count
 	for _, n := range i.Frames {
-		live -= n
+		holes -= n
 	}
-	if live > 0 {
-		i.Frames[kindHole.String()] = live
+	if holes > 0 {
+		i.Frames[kindHole.String()] = holes
 	}
 	used := dataStart + i.IndexSize
 	if s.inline.data == nil {
@@ -73,25 +73,13 @@ func (s *Store) Info() (Info, error) {
 	return i, err
 }
 
+// add counts frame n of s, which e names and which is no hole.
 func (i *Info) add(s *Store, e entry, n int64) {
 	i.Frames[e.kind().String()]++
 	i.DataSize += min(int64(s.frameSize), s.size-n<<s.shift)
 	if e.onDisk() {
 		i.StoredSize += e.extent().len
 	}
-}
-
-func (s *Store) fileSizes() (size, disk int64, err error) {
-	if s.f == nil {
-		size, err = s.d.Size()
-		return size, size, err
-	}
-	fi, err := s.f.Stat()
-	if err != nil {
-		return 0, 0, err
-	}
-	st := fi.Sys().(*syscall.Stat_t)
-	return fi.Size(), st.Blocks * 512, nil
 }
 
 // A FrameInfo says how a frame is stored.
