@@ -55,6 +55,14 @@ func (d *dumper) line(off int64, b []byte, format string, args ...any) {
 	_, d.err = fmt.Fprintf(d.w, "%#012x  %-*s  %s\n", off, 2*dumpBytes+2, fmt.Sprintf("%x%s", b, more), fmt.Sprintf(format, args...))
 }
 
+// fields writes a line for each of the fields of b, which lies at off.
+func (d *dumper) fields(fields []dumpField, b []byte, off int64) {
+	for _, f := range fields {
+		field := b[f.off : f.off+f.len]
+		d.line(off+int64(f.off), field, "  %s: %s", f.name, f.show(field))
+	}
+}
+
 // damage writes a line about err if it is damage, and returns it otherwise.
 func (d *dumper) damage(err error) error {
 	var bad *DamageError
@@ -101,10 +109,7 @@ func (d *dumper) superblock(b []byte, off, fileSize int64) error {
 			return err
 		}
 	}
-	for _, f := range slotFields {
-		field := b[f.off : f.off+f.len]
-		d.line(off+int64(f.off), field, "  %s: %s", f.name, f.show(field))
-	}
+	d.fields(slotFields, b, off)
 	if err == nil && sb.inline != nil {
 		d.line(off+slotHeadLen, sb.inline, "  inline data: frame 0 as %v, %d bytes hold %d", sb.inlineKind, len(sb.inline), sb.inlinePlain)
 	}
@@ -138,10 +143,7 @@ func (d *dumper) logBlock(b []byte, off int64, l logBlock) {
 		last = ", the last of its commit"
 	}
 	d.line(off, b[:logHeadLen], "log block of generation %d%s", l.gen, last)
-	for _, f := range logFields {
-		field := b[f.off : f.off+f.len]
-		d.line(off+int64(f.off), field, "  %s: %s", f.name, f.show(field))
-	}
+	d.fields(logFields, b, off)
 	for i, op := range l.ops {
 		at := logHeadLen + i*logOpLen
 		field := b[at : at+logOpLen]
