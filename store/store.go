@@ -59,7 +59,9 @@ type Store struct {
 	idSum      uint32 // checksum of the store's id, from which all others go on
 
 	// gate is shared by those who add single frames to the file, and held alone
-	// by those who need the index to be one state: commit, Truncate, Punch.
+	// by those who need the index to be one state: commit, Truncate, Punch. Only its
+	// holders change the index, inline, failed, unsynced, the generations, and what is
+	// known of superblock and log, so that who holds it alone reads these without mu.
 	gate sync.RWMutex
 
 	flusher sync.WaitGroup // what flushBehind started
