@@ -8,6 +8,12 @@ func (e extent) end() int64 { return e.off + e.len }
 // overlaps reports whether e and other share bytes.
 func (e extent) overlaps(other extent) bool { return e.off < other.end() && other.off < e.end() }
 
+// span is the offsets of the bytes of e.
+func (e extent) span() span { return span{e.off, e.end()} }
+
+// touched is the blocks that hold bytes of e.
+func (e extent) touched() span { return span{e.off &^ (blockLen - 1), roundUp(e.end(), blockLen)} }
+
 // blocks are the whole blocks in e.
 func (e extent) blocks() extent {
 	off := roundUp(e.off, blockLen)

@@ -32,21 +32,20 @@ func (m *blockMap) lacking(e extent) (off int64, found bool) {
 // and being written, too.
 func (m *blockMap) wrote(e extent) {
 	m.end = max(m.end, e.end())
-	m.punched.remove(span{e.off &^ (blockLen - 1), roundUp(e.end(), blockLen)})
+	m.punched.remove(e.touched())
 }
 
 // lost notes that the bytes of e could not be written.
 func (m *blockMap) lost(e extent) {
-	m.punched.add(span{e.off &^ (blockLen - 1), roundUp(e.end(), blockLen)})
+	m.punched.add(e.touched())
 }
 
 // punch notes that the whole blocks of e are given back. It returns them and for
 // how many bytes that is new.
 func (m *blockMap) punch(e extent) (whole extent, news int64) {
 	whole = e.blocks()
-	all := span{whole.off, whole.end()}
-	news = whole.len - m.punched.count(all)
-	m.punched.add(all)
+	news = whole.len - m.punched.count(whole.span())
+	m.punched.add(whole.span())
 	return whole, news
 }
 

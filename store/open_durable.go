@@ -67,11 +67,11 @@ func namedBy(commits []commit) []extent {
 	slices.SortFunc(all, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
 	joined := all[:0]
 	for _, e := range all {
-		from, end := e.off&^(blockLen-1), roundUp(e.end(), blockLen)
-		if last := len(joined) - 1; last >= 0 && from <= joined[last].end() {
-			joined[last].len = max(joined[last].len, end-joined[last].off)
+		r := e.touched()
+		if last := len(joined) - 1; last >= 0 && r.from <= joined[last].end() {
+			joined[last].len = max(joined[last].len, r.to-joined[last].off)
 		} else {
-			joined = append(joined, extent{from, end - from})
+			joined = append(joined, extent{r.from, r.to - r.from})
 		}
 	}
 	return joined

@@ -159,7 +159,7 @@ func (s *Store) holds(need int64) bool {
 func (s *Store) runs(least int64, yield func(extent) bool) {
 	more := true
 	within := func(e extent) bool {
-		s.blocks.punched.without(span{e.off, e.end()}, func(r span) bool {
+		s.blocks.punched.without(e.span(), func(r span) bool {
 			more = r.to-r.from < least || yield(extent{r.from, r.to - r.from})
 			return more
 		})

@@ -262,7 +262,7 @@ func (s *Store) punchGaps(all bool, least int64) {
 	left := s.unpunched()
 	s.space.longest(blockLen, func(e extent) bool {
 		if all {
-			s.blocks.punched.remove(span{e.blocks().off, e.blocks().end()})
+			s.blocks.punched.remove(e.blocks().span())
 		} else if left <= least {
 			return false
 		}
