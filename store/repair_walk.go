@@ -170,7 +170,10 @@ func (r *salvage) visitFound(v visit, from, to int64, cause string) error {
 		if p.number >= to {
 			break
 		}
-		if err := firstError(v.blank(from, p.number, cause), v.frame(p)); err != nil {
+		if err := v.blank(from, p.number, cause); err != nil {
+			return err
+		}
+		if err := v.frame(p); err != nil {
 			return err
 		}
 		from = p.number + 1
