@@ -1,9 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"lazyfs/codec"
 )
@@ -146,7 +146,7 @@ func isZero(p []byte) bool {
 		}
 		p = p[len(zeros):]
 	}
-	return !slices.ContainsFunc(p, func(b byte) bool { return b != 0 })
+	return bytes.Equal(p, zeros[:len(p)])
 }
 
 var zeros [512]byte

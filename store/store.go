@@ -12,6 +12,7 @@
 package store
 
 import (
+	"cmp"
 	"io"
 	"os"
 	"sync"
@@ -227,14 +228,8 @@ func (s *Store) usable() error {
 	return s.failed
 }
 
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// firstError is the first of errs that is one, nil when none is.
+func firstError(errs ...error) error { return cmp.Or(errs...) }
 
 func (s *Store) frameOf(off int64) int64 { return off >> s.shift }
 
