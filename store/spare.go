@@ -10,8 +10,8 @@ const (
 	spareBlocks = 4
 )
 
-// keptShareLog is how much less than its frames the log block takes that a closed store
-// keeps, and how much longer the file may get by it.
+// keptShareLog is the part of the bytes of the frames, one in so many, which a closed store
+// may keep for a log block, and by which that may make the file longer.
 const keptShareLog = 64
 
 // keptLog is the end of the log block that stays with a closed store, and 0 where it
