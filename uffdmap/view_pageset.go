@@ -134,29 +134,16 @@ func (s *pageSet) put(all []pageWord) {
 	}
 }
 
-// unionOf walks the words of both sets, in order.
+// unionOf walks the words that are not empty in a or b, which have room for as many pages,
+// in order.
 func unionOf(a, b *pageSet) iter.Seq[pageWord] {
 	return func(yield func(pageWord) bool) {
-		next, stop := iter.Pull(b.all())
-		defer stop()
-		w, ok := next()
-		for v := range a.all() {
-			for ; ok && w.i < v.i; w, ok = next() {
-				if !yield(w) {
+		for j := range a.summary {
+			for sum := a.summary[j].Load() | b.summary[j].Load(); sum != 0; sum &= sum - 1 {
+				i := int64(j*64 + bits.TrailingZeros64(sum))
+				if w := a.words[i].Load() | b.words[i].Load(); w != 0 && !yield(pageWord{i, w}) {
 					return
 				}
-			}
-			if ok && w.i == v.i {
-				v.bits |= w.bits
-				w, ok = next()
-			}
-			if !yield(v) {
-				return
-			}
-		}
-		for ; ok; w, ok = next() {
-			if !yield(w) {
-				return
 			}
 		}
 	}
