@@ -81,10 +81,6 @@ func Map(path string, o Options) (*Mapping, error) {
 }
 
 func openMapping(path string, o Options) (*Mapping, error) {
-	o.Writable = o.Writable && !o.Private
-	if o.Pages != "" && o.Writable {
-		return nil, fmt.Errorf("a folder of page files can't be written: %w", ErrReadOnly)
-	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -114,10 +110,10 @@ func openMapping(path string, o Options) (*Mapping, error) {
 
 // open makes a mapping and has the pager serve it.
 func (c *client) open(path string, o Options) (*Mapping, error) {
-	m := &Mapping{client: c, memory: -1, editable: o.Writable || o.Private}
+	m := &Mapping{client: c, memory: -1, editable: o.editable()}
 	m.spec = spec{
 		ID: c.newID(), Path: path, Pages: o.Pages,
-		Writable: o.Writable, Tracked: m.editable && !o.NoTracking, Limit: o.MemoryLimit,
+		Writable: o.writesBack(), Tracked: m.editable && !o.NoTracking, Limit: o.MemoryLimit,
 	}
 	if err := m.build(); err != nil {
 		m.unlock()

@@ -34,13 +34,21 @@ type Options struct {
 	Pages string
 }
 
+// writesBack says that what is written reaches the store.
+func (o *Options) writesBack() bool { return o.Writable && !o.Private }
+
+// editable says that memory may be written.
+func (o *Options) editable() bool { return o.Writable || o.Private }
+
 // check refuses what makes no sense, and NoTracking where a written page that
 // nobody knows of would be lost.
 func (o *Options) check() error {
-	if o.MemoryLimit < 0 {
+	switch {
+	case o.Pages != "" && o.writesBack():
+		return fmt.Errorf("a folder of page files can't be written: %w", ErrReadOnly)
+	case o.MemoryLimit < 0:
 		return fmt.Errorf("memory limit is %d bytes: %w", o.MemoryLimit, unix.EINVAL)
-	}
-	if o.NoTracking && (!o.Private || o.MemoryLimit > 0) {
+	case o.NoTracking && (!o.Private || o.MemoryLimit > 0):
 		return fmt.Errorf("NoTracking needs Private and no MemoryLimit: %w", unix.EINVAL)
 	}
 	return nil

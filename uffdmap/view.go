@@ -88,7 +88,7 @@ func openViewer(path string, o Options) (*Viewer, error) {
 	}
 	v := &Viewer{
 		path: path, limit: o.MemoryLimit, pagemap: -1,
-		editable: o.Writable || o.Private, untracked: o.NoTracking,
+		editable: o.editable(), untracked: o.NoTracking,
 	}
 	if err := v.openSource(o); err != nil {
 		return nil, err
@@ -108,9 +108,6 @@ func openViewer(path string, o Options) (*Viewer, error) {
 
 func (v *Viewer) openSource(o Options) error {
 	if o.Pages != "" {
-		if o.Writable && !o.Private {
-			return fmt.Errorf("page files are never written: %w", ErrReadOnly)
-		}
 		pages, err := store.OpenPages(v.path, o.Pages)
 		if err != nil {
 			return err
@@ -118,13 +115,12 @@ func (v *Viewer) openSource(o Options) error {
 		v.src = pages
 		return nil
 	}
-	writable := o.Writable && !o.Private
-	s, err := store.Open(v.path, store.Options{Writable: writable})
+	s, err := store.Open(v.path, store.Options{Writable: o.writesBack()})
 	if err != nil {
 		return err
 	}
 	v.src = s
-	if writable {
+	if o.writesBack() {
 		v.store = s
 	}
 	return nil
