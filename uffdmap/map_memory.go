@@ -194,11 +194,7 @@ func (m *Mapping) buildMemory() error {
 	if err := unix.Madvise(m.mem, unix.MADV_DONTFORK); err != nil {
 		return fmt.Errorf("keep memory from children: %w", err)
 	}
-	// A kernel without huge pages does not know the advice.
-	if err := unix.Madvise(m.mem, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
-		return fmt.Errorf("keep memory in small pages: %w", err)
-	}
-	return nil
+	return refuseHugePages(m.mem)
 }
 
 // register makes the faults of the memory ours.

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"os"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -45,12 +44,12 @@ func Track(mem []byte) (*Tracker, error) {
 }
 
 func newTracker(mem []byte) (*Tracker, error) {
-	t := &Tracker{base: uintptr(unsafe.Pointer(unsafe.SliceData(mem))), len: uintptr(len(mem))}
+	t := &Tracker{base: address(mem), len: uintptr(len(mem))}
 	if t.len == 0 || t.base%store.PageSize != 0 || t.len%store.PageSize != 0 {
 		return nil, fmt.Errorf("memory at %#x is not whole pages of %d bytes: %w", t.base, store.PageSize, unix.EINVAL)
 	}
-	if err := unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
-		return nil, fmt.Errorf("refuse huge pages: %w", err)
+	if err := refuseHugePages(mem); err != nil {
+		return nil, err
 	}
 	var err error
 	if t.pagemap, err = uffd.OpenPagemap(0); err != nil {

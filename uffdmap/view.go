@@ -156,12 +156,7 @@ func (v *Viewer) setUpMemory() error {
 	if !v.editable && v.limit == 0 {
 		return nil
 	}
-	// Huge pages blur what was written, and keep memory that was evicted.
-	// A kernel built without them answers EINVAL.
-	if err := unix.Madvise(v.mem.b, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
-		return fmt.Errorf("refuse huge pages: %w", err)
-	}
-	return nil
+	return refuseHugePages(v.mem.b)
 }
 
 func (v *Viewer) setUpTables() error {

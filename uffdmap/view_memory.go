@@ -56,6 +56,16 @@ func openMemory(b []byte, prot int) error {
 	return errors.Join(unix.Munlock(b), unix.Mprotect(b, prot))
 }
 
+// refuseHugePages keeps b in small pages: huge ones blur what was written, and keep memory
+// that was evicted.
+func refuseHugePages(b []byte) error {
+	// A kernel built without them answers EINVAL.
+	if err := unix.Madvise(b, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
+		return fmt.Errorf("refuse huge pages: %w", err)
+	}
+	return nil
+}
+
 // drop makes pages of m absent, also where the program has locked them since.
 func (m memory) drop(pages []byte) error {
 	err := unix.Madvise(pages, unix.MADV_DONTNEED)
