@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,10 +84,10 @@ func (w *worker) answer(m *served) {
 			w.answerSome(m, n)
 		case err != unix.EAGAIN || w.quiet == nil:
 			return
-		case since.IsZero():
-			since = time.Now()
-			fallthrough
 		default:
+			if since.IsZero() {
+				since = time.Now()
+			}
 			if time.Since(since) >= a.look {
 				a.paid(false)
 				return
@@ -200,19 +201,12 @@ func insert(faults []fault, f fault, frameSize int64) []fault {
 	for i > 0 && f.before(faults[i-1]) {
 		i--
 	}
-	for _, j := range [2]int{i - 1, i} {
-		if j < 0 || j >= len(faults) {
-			continue
-		}
-		g := &faults[j]
+	for _, g := range faults[max(i-1, 0):min(i+1, len(faults))] {
 		if g.protected == f.protected && g.page/frameSize == f.page/frameSize && g.write == f.write {
 			return faults
 		}
 	}
-	faults = append(faults, fault{})
-	copy(faults[i+1:], faults[i:])
-	faults[i] = f
-	return faults
+	return slices.Insert(faults, i, f)
 }
 
 // newScratch makes memory for a frame of any store outside the heap, where the
