@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -169,9 +171,10 @@ func startHelper(program, role string, null int, fds ...int) (pid, pidfd int, er
 	for _, fd := range fds {
 		files = append(files, uintptr(fd))
 	}
+	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, helperEnv+"=") })
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   append(withoutEnv(os.Environ(), helperEnv), helperEnv+"="+role),
+		Env:   append(env, helperEnv+"="+role),
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setpgid: role == rolePager, PidFD: &pidfd},
 	}
@@ -183,14 +186,4 @@ func startHelper(program, role string, null int, fds ...int) (pid, pidfd int, er
 		return 0, -1, fmt.Errorf("start %s: %w", role, &os.PathError{Op: "exec", Path: program, Err: err})
 	}
 	return pid, pidfd, nil
-}
-
-func withoutEnv(env []string, name string) []string {
-	var rest []string
-	for _, e := range env {
-		if len(e) <= len(name) || e[len(name)] != '=' || e[:len(name)] != name {
-			rest = append(rest, e)
-		}
-	}
-	return rest
 }
