@@ -22,7 +22,7 @@ type client struct {
 	ended   chan struct{} // closed when the last helper has hung up for good
 
 	mu      sync.Mutex // guards what follows
-	conn    *conn      // nil while there are no helpers
+	conn    *conn      // nil while there are no helpers; changed by listen alone, which reads it without mu
 	pager   int        // pid of the pager last heard of
 	group   int        // process group of all helpers of this connection
 	starts  int        // how often new helpers may be started until one shows that it works

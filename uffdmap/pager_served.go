@@ -175,9 +175,10 @@ func (m *served) openSource(awaited bool) (store.Source, error) {
 // memory for it.
 var errMoved = errors.New("it changed while it was opened")
 
-func (m *spec) moved(s store.Source) error {
+// moved is errMoved for the source src that was opened for s.
+func (s *spec) moved(src store.Source) error {
 	return fmt.Errorf("open %s: %w: it has %d bytes in frames of %d, want %d in %d",
-		m.Path, errMoved, s.Size(), s.FrameSize(), m.Size, m.FrameSize)
+		s.Path, errMoved, src.Size(), src.FrameSize(), s.Size, s.FrameSize)
 }
 
 // sound returns why there is no source, nil when there is one. A store that is being
