@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"cmp"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -79,7 +80,7 @@ func onAllCores[T any](items []T, do func(item T) error) error {
 		})
 	}
 	all.Wait()
-	return firstError(errs...)
+	return cmp.Or(errs...)
 }
 
 // inParallel is onAllCores in a pager, whose GOMAXPROCS is not the number of cores, and

@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -242,7 +243,7 @@ func (m *Mapping) Close() error {
 	}
 	m.free()
 	releaseClient(m.client)
-	if err := firstError(syncErr, detachErr); err != nil {
+	if err := cmp.Or(syncErr, detachErr); err != nil {
 		return fmt.Errorf("close %s: %w", m.Path, err)
 	}
 	return nil

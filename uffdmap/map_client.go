@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -192,7 +193,7 @@ func (c *client) outcome(m message, e *wireError) error {
 // call asks the pager and waits for the answer.
 func (c *client) call(m message) error {
 	c.mu.Lock()
-	if err := firstError(c.failed, c.lost[m.ID]); err != nil {
+	if err := cmp.Or(c.failed, c.lost[m.ID]); err != nil {
 		c.mu.Unlock()
 		return err
 	}

@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 
@@ -148,7 +149,7 @@ func (m *served) readSnapshot(id int32, r Range) error {
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return firstError(s.failed, err)
+	return cmp.Or(s.failed, err)
 }
 
 // recall copies frame n of a snapshot to buf.

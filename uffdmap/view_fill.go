@@ -1,6 +1,7 @@
 package uffdmap
 
 import (
+	"cmp"
 	"errors"
 	"math/bits"
 	"runtime"
@@ -153,7 +154,7 @@ func (f filling) spread() error {
 		})
 	}
 	wg.Wait()
-	err := firstError(errs...)
+	err := cmp.Or(errs...)
 	if err != nil {
 		for _, r := range pinned {
 			f.v.unpin(r.first, r.end, f.pin)
@@ -182,7 +183,7 @@ func (f filling) fillOne(p part) (pinned frameRun, err error) {
 	for at := first; at < first+n; at += f.v.chunk() {
 		done, partErr := f.fillPart(at, f.v.chunk())
 		if partErr != nil {
-			err = firstError(err, partErr)
+			err = cmp.Or(err, partErr)
 			continue
 		}
 		if err == nil {
@@ -192,15 +193,6 @@ func (f filling) fillOne(p part) (pinned frameRun, err error) {
 		}
 	}
 	return pinned, err
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // fillPart fills and settles n frames from first on, which fit into a scratch
