@@ -105,7 +105,7 @@ func (t *nodes) unlink(dir place, e *entry, flags int) error {
 
 // unlinked notes that e is gone from dir. It is called with mu held.
 func (t *nodes) unlinked(dir *node, e *entry) {
-	n := t.byInode[shown{inodeOf(&e.st), e.store}]
+	n := t.byInode[e.shown()]
 	if n == nil {
 		return
 	}
@@ -121,7 +121,7 @@ func (t *nodes) unlinked(dir *node, e *entry) {
 // lostName notes that one name of e's inode is gone. A file without a name need
 // not be durable.
 func (m *mount) lostName(e *entry) {
-	f := m.files.get(shown{inodeOf(&e.st), e.store})
+	f := m.files.get(e.shown())
 	if f == nil {
 		return
 	}

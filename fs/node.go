@@ -78,6 +78,9 @@ type shown struct {
 
 func (n *node) shown() shown { return shown{n.inode, n.store} }
 
+// shown is that of the node of e.
+func (e *entry) shown() shown { return shown{inodeOf(&e.st), e.store} }
+
 func newNodes() *nodes {
 	t := &nodes{byID: make(map[uint64]*node), byInode: make(map[shown]*node)}
 	t.folders.max = descriptorLimit() / 4
@@ -122,7 +125,7 @@ func (t *nodes) addRoot(fd int) (*node, error) {
 func (t *nodes) bind(dir place, e *entry) (*node, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := shown{inodeOf(&e.st), e.store}
+	key := e.shown()
 	n := t.byInode[key]
 	// An inode's number may be used again for something of another type.
 	if n == nil || n.mode != e.st.Mode&unix.S_IFMT {
@@ -265,7 +268,7 @@ func (t *nodes) detach(n *node) {
 // to go: the kernel may know it and open it a moment later. It returns the node if
 // that is so. A folder is opened, and stays so without a name. It is called with mu held.
 func (t *nodes) hold(dir place, e *entry) *node {
-	n := t.byInode[shown{inodeOf(&e.st), e.store}]
+	n := t.byInode[e.shown()]
 	if n != nil && n.isDir() {
 		if p, err := t.folders.use(n); err == nil {
 			p.done()

@@ -62,7 +62,7 @@ func (r *renaming) prepare(oldName, newName string) (err error) {
 // commit makes sure that what will be under a new name after the death of this process
 // is whole. It returns the file of e, with one reference more, if that is open.
 func (m *mount) commit(e *entry) (*file, error) {
-	f := m.files.get(shown{inodeOf(&e.st), e.store})
+	f := m.files.get(e.shown())
 	if f == nil {
 		return nil, nil
 	}
@@ -175,7 +175,7 @@ func (r *renaming) exchange() error {
 
 // moved notes that e has changed its place. It is called with mu held.
 func (t *nodes) moved(e *entry, from, to link) {
-	n := t.byInode[shown{inodeOf(&e.st), e.store}]
+	n := t.byInode[e.shown()]
 	if n == nil {
 		return
 	}

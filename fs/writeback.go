@@ -68,7 +68,7 @@ func (m *mount) renew(dir place, e *entry) error {
 	if !m.opt.Writable || e.st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil
 	}
-	key := shown{inodeOf(&e.st), e.store}
+	key := e.shown()
 	n := m.nodes.shownAs(key)
 	if n == nil || n.wasTold(e) || m.files.has(key) {
 		return nil
