@@ -131,8 +131,8 @@ func (m *mount) attr(n *node, out *fuse.Attr) error {
 	if err := unix.Fstat(f.path, &st); err != nil {
 		return err
 	}
-	size, ok := f.plainSize()
-	if n.store && !ok {
+	var size int64
+	if n.store {
 		var err error
 		if size, err = m.sizeOf(f, &st); err != nil {
 			return err

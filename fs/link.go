@@ -54,9 +54,7 @@ func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.
 	if err := unix.Fstat(f.path, &e.st); err != nil {
 		return status(err)
 	}
-	if size, ok := f.plainSize(); ok {
-		e.size = size
-	} else if n.store {
+	if n.store {
 		if e.size, err = m.sizeOf(f, &e.st); err != nil {
 			return status(err)
 		}

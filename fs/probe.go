@@ -122,9 +122,12 @@ func (m *mount) probeKnown(e *entry) bool {
 // store is small, all of it.
 const headRead = 16 << 10
 
-// sizeOf is the plain size of the store f, which is not open and whose backing
-// inode is st. What is damaged, or this user may not read, has size 0.
+// sizeOf is the plain size of the store f, open or not, whose backing inode is st. What
+// is damaged, or this user may not read, has size 0.
 func (m *mount) sizeOf(f *file, st *unix.Stat_t) (int64, error) {
+	if size, ok := f.plainSize(); ok {
+		return size, nil
+	}
 	if p, ok := m.probes.get(st); ok {
 		return p.size, nil
 	}
