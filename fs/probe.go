@@ -45,6 +45,15 @@ func (p *probes) get(st *unix.Stat_t) (probed, bool) {
 	return v, ok && v.mtime == st.Mtim && v.ctime == st.Ctim && v.fileSize == st.Size
 }
 
+// has tells whether something is remembered of i, which may be out of date.
+func (p *probes) has(i inode) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, isNew := p.new[i]
+	_, isOld := p.old[i]
+	return isNew || isOld
+}
+
 // put is called with mu held.
 func (p *probes) put(k inode, v probed) {
 	if p.new == nil || len(p.new) >= probesMax {
@@ -68,16 +77,7 @@ func (p *probes) set(st *unix.Stat_t, v probed) {
 // knows tells whether there is something to know about the backing inode i, which
 // may be out of date.
 func (m *mount) knows(i inode) bool {
-	if m.files.has(shown{i, true}) {
-		return true
-	}
-	m.probes.mu.Lock()
-	defer m.probes.mu.Unlock()
-	_, ok := m.probes.new[i]
-	if !ok {
-		_, ok = m.probes.old[i]
-	}
-	return ok
+	return m.files.has(shown{i, true}) || m.probes.has(i)
 }
 
 // probe fills e.store and e.size for the file e.backing in dir whose e.st is known,
