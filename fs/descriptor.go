@@ -128,6 +128,11 @@ func (t *descriptors) drop(n *node) {
 	}
 	n.dir.open.done()
 	n.dir.open = nil
+	t.unlist(n)
+}
+
+// unlist takes n out of recent, if it is there: it is closed, or must stay open.
+func (t *descriptors) unlist(n *node) {
 	if n.dir.recent != nil {
 		t.recent.Remove(n.dir.recent)
 		n.dir.recent = nil
@@ -141,9 +146,8 @@ func (t *descriptors) move(n, parent *node, name string) *node {
 	defer t.mu.Unlock()
 	old := n.dir.parent
 	n.dir.parent, n.dir.name = parent, name
-	if parent == nil && n.dir.recent != nil {
-		t.recent.Remove(n.dir.recent)
-		n.dir.recent = nil
+	if parent == nil {
+		t.unlist(n)
 	}
 	return old
 }
