@@ -106,14 +106,14 @@ func (m *mount) changePath(id uint64, do func(path string, f *file) error) error
 	}
 	n := m.nodes.get(id)
 	return m.withPath(id, func(path string, f *file) error {
-		err := do(path, f)
-		if err == nil {
-			m.nodes.altered(n)
+		if err := do(path, f); err != nil {
+			return err
 		}
-		if err == nil && f != nil {
+		m.nodes.altered(n)
+		if f != nil {
 			f.touched()
 		}
-		return err
+		return nil
 	})
 }
 
