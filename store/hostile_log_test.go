@@ -209,3 +209,42 @@ func TestWideLog(t *testing.T) {
 		}
 	}
 }
+
+// A log that changes a node of the index costs memory in proportion to what that node
+// holds: on disk it may take 40 bytes, and a log may change very many.
+func TestClearingHostileLog(t *testing.T) {
+	const leaves = 40 * opsPerBlock
+	f := newForge()
+	var upper, kids []entry
+	var blocks []logBlock
+	for i := range int64(leaves) {
+		kids = append(kids, f.node(0, i*fanout, zeroEntry, zeroEntry))
+		if len(kids) == fanout || i == leaves-1 {
+			upper, kids = append(upper, f.node(1, int64(len(upper))*fanout*fanout, kids...)), nil
+		}
+		if i%opsPerBlock == 0 {
+			blocks = append(blocks, logBlock{gen: 4 + uint64(len(blocks)), size: MaxSize, end: true})
+		}
+		last := &blocks[len(blocks)-1]
+		last.ops = append(last.ops, logOp{opClear, i * fanout, entry{place: 1}})
+	}
+	s, err := openImage(f.root(2, f.node(2, 0, upper...), MaxSize).log(blocks...).image())
+	must(t, err)
+	if want := uint64(3 + len(blocks)); s.Generation() != want {
+		t.Fatalf("opens as generation %d, want %d", s.Generation(), want)
+	}
+	if n := s.idx.width(s.idx.root); n > 4*leaves {
+		t.Errorf("the nodes in memory have room for %d entries, those in the file for %d", n, 3*leaves)
+	}
+}
+
+// width is the number of entries for which n and the nodes below it in memory have room.
+func (x *index) width(n *node) int {
+	all := len(n.entries)
+	for i := range n.kids {
+		if kid := n.kids[i].Load(); kid != nil {
+			all += x.width(kid)
+		}
+	}
+	return all
+}

@@ -19,7 +19,7 @@ type node struct {
 	level   int
 	first   int64                  // the first frame it covers
 	dirty   bool                   // differs from what its parent's entry names
-	entries []entry                // fanout of them, or fewer in a fixed index: holes follow
+	entries []entry                // as many as it has in the file, or fanout: holes follow
 	kids    []atomic.Pointer[node] // nil for a leaf, otherwise as many
 }
 
@@ -29,6 +29,17 @@ func newNode(level int, first int64, entries int) *node {
 		n.kids = make([]atomic.Pointer[node], entries)
 	}
 	return n
+}
+
+// widen gives n room for all the entries that a node may have. On disk it may take 40
+// bytes, and a log may change many: none is wide in memory before it has to be.
+func (n *node) widen() {
+	wide := newNode(n.level, n.first, fanout)
+	copy(wide.entries, n.entries)
+	for i := range n.kids {
+		wide.kids[i].Store(n.kids[i].Load())
+	}
+	n.entries, n.kids = wide.entries, wide.kids
 }
 
 // entry is the i-th entry of n.
@@ -41,6 +52,15 @@ func (n *node) entry(i int) entry {
 
 // slot is the position of frame in n.
 func (n *node) slot(frame int64) int { return int(frame>>(n.level*fanoutBits)) & (fanout - 1) }
+
+// roomFor is slot, and n has room for an entry there afterwards.
+func (n *node) roomFor(frame int64) int {
+	i := n.slot(frame)
+	if i >= len(n.entries) {
+		n.widen()
+	}
+	return i
+}
 
 // span is the number of frames that one entry of n covers.
 func (n *node) span() int64 { return 1 << (n.level * fanoutBits) }
@@ -57,7 +77,6 @@ func (n *node) slots(r span) (from, to int) {
 type index struct {
 	read  func(e entry, frame int64) ([]byte, error) // verified payload of a node
 	shift uint8                                      // of the frame size, for the ranges in errors
-	fixed bool                                       // never changes, so that nodes need no room for more entries
 	root  *node                                      // nil: every frame is a hole
 	at    entry                                      // where the root lies on disk
 
@@ -170,13 +189,8 @@ func (x *index) load(e entry, level int, first int64) (*node, error) {
 	if len(b)%entryLen != 0 || len(b) > fanout*entryLen {
 		return nil, damagef("index", e.off(), "node is %d bytes, want a multiple of 16 up to %d", len(b), fanout*entryLen)
 	}
-	used := len(b) / entryLen
-	room := fanout
-	if x.fixed {
-		room = used
-	}
-	n := newNode(level, first, room)
-	for i := range used {
+	n := newNode(level, first, len(b)/entryLen)
+	for i := range n.entries {
 		n.entries[i] = getEntry(b[i*entryLen:])
 		if err := x.check(n.entries[i], level, first+int64(i)*n.span()); err != nil {
 			return nil, err

@@ -15,7 +15,7 @@ func (x *index) set(frame int64, e entry) (entry, error) {
 	}
 	n := x.root
 	for n.level > 0 {
-		i := n.slot(frame)
+		i := n.roomFor(frame)
 		kid, err := x.kid(n, i)
 		if err != nil {
 			return entry{}, err
@@ -30,7 +30,7 @@ func (x *index) set(frame int64, e entry) (entry, error) {
 		n = kid
 	}
 	x.root.dirty = true
-	i := n.slot(frame)
+	i := n.roomFor(frame)
 	old := n.entries[i]
 	n.entries[i] = e
 	return old, nil
@@ -140,7 +140,7 @@ func (x *index) flushNode(n *node, old entry, write func(*node, []byte) (entry, 
 			x.keep(n, i) // While it was dirty it may have lost its place there.
 		}
 	}
-	used := fanout
+	used := len(n.entries)
 	for used > 0 && n.entries[used-1] == (entry{}) {
 		used--
 	}

@@ -120,7 +120,6 @@ func (s *Store) load(o Options) error {
 	if err != nil {
 		return err
 	}
-	s.idx.fixed = !o.Writable && len(commits) == 0
 	if err := s.setUp(o); err != nil {
 		return err
 	}
