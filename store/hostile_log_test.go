@@ -248,3 +248,45 @@ func (x *index) width(n *node) int {
 	}
 	return all
 }
+
+// A log whose frames share bytes is looked at no longer than one of a file of that length
+// can take, and ends where it can't be right.
+func TestOverlappingHostileLog(t *testing.T) {
+	const count = 2 * opsPerBlock
+	f := newForge()
+	f.sb.frameShift = 20
+	f.leaf(f.frame(kindRaw, 0, text(MaxFrameSize, "fine ")))
+	begin := len(f.b)
+	f.b = append(f.b, make([]byte, count*frameHeadLen+MaxFrameSize)...)
+	var blocks [2]logBlock
+	for n := int64(count); n > 0; n-- { // Each lies in the payload of those before.
+		off := begin + int(n)*frameHeadLen - frameHeadLen
+		sum := putFrameHead(f.b[off:][:frameHeadLen+MaxFrameSize], f.idSum, kindRaw, n, 4)
+		ops := &blocks[(n-1)/opsPerBlock].ops
+		*ops = append(*ops, logOp{opSet, n, newEntry(int64(off), MaxFrameSize, kindRaw, MaxFrameSize, sum)})
+	}
+	for i := range blocks {
+		blocks[i].gen, blocks[i].size, blocks[i].end = 4+uint64(i), (count+1)*MaxFrameSize, true
+	}
+	d := &countingDisk{disk: diskWith(f.log(blocks[:]...).image())}
+	s, err := openDisk(d, nil, Options{})
+	must(t, err)
+	if s.Generation() != 3 {
+		t.Errorf("opens as generation %d, want 3", s.Generation())
+	}
+	if size := int64(len(f.b)); d.read > 4*size {
+		t.Errorf("opening a file of %d bytes reads %d", size, d.read)
+	}
+}
+
+// A countingDisk counts the bytes that are read.
+type countingDisk struct {
+	disk
+	read int64
+}
+
+func (d *countingDisk) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.disk.ReadAt(p, off)
+	d.read += int64(n)
+	return n, err
+}

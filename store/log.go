@@ -185,6 +185,7 @@ type logTrimmer struct {
 	d         disk
 	frameSize int
 	idSum     uint32
+	left      int64 // bytes of frames that may yet be looked at: they share none
 }
 
 // trim returns the commits up to the newest whole one. Frames that a later commit
@@ -199,6 +200,14 @@ func (t *logTrimmer) trim(commits []commit) ([]commit, error) {
 		}
 		durable = max(durable, c.durable)
 	}
+	if len(commits) == 0 {
+		return nil, nil
+	}
+	size, err := t.d.Size()
+	if err != nil {
+		return commits, err
+	}
+	t.left = size
 	for {
 		bad, err := t.newestBad(commits, durable)
 		if err != nil || bad < 0 {
@@ -242,12 +251,17 @@ func (t *logTrimmer) newestBad(commits []commit, durable uint64) (int, error) {
 	return -1, nil
 }
 
-// whole reports whether the frame that e names is as it says.
+// whole reports whether the frame that e names is as it says. Of frames that are longer
+// than the file, all that were looked at together, it isn't: a file may be made of frames
+// that share bytes, which take for ever.
 func (t *logTrimmer) whole(n int64, e entry, buf []byte) (bool, error) {
 	if !e.onDisk() {
 		return true, nil
 	}
 	b := buf[:e.stored()]
+	if t.left -= int64(len(b)); t.left < 0 {
+		return false, nil
+	}
 	got, err := t.d.ReadAt(b, e.off())
 	if got < len(b) && err != io.EOF {
 		return false, readError(err, framePart(e.kind(), n), e.off())
