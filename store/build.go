@@ -11,16 +11,17 @@ import (
 // bookkeeping that a change of an existing one needs: nothing is committed until
 // all is there, and memory does not grow with the number of frames.
 type builder struct {
-	s     *Store
-	added int // frames since the index was last written
+	s      *Store
+	leaf   int64 // of the index, which got the last frame
+	leaves int   // that got frames since the index was last written
 
 	rest  []byte // what was appended and is not written
 	at    int64  // where rest belongs
 	begun int64  // the disk was told to write what lies before it
 }
 
-// framesPerFlush is how many frames a builder adds before it writes the index.
-const framesPerFlush = 64 * fanout
+// leavesPerFlush is to how many leaves a builder adds frames before it writes the index.
+const leavesPerFlush = 64
 
 // buildPiece is how many bytes a builder writes at a time, up to the next multiple of
 // it in the file. A page cache that keeps such pieces whole takes them at three fifths
@@ -50,7 +51,7 @@ func buildOn(d disk, f *os.File, sb *superblock) (*builder, error) {
 	if err := s.setUp(Options{}); err != nil {
 		return nil, err
 	}
-	return &builder{s: s}, s.loadSpace()
+	return &builder{s: s, leaf: -1}, s.loadSpace()
 }
 
 // copyBatch is the number of stored bytes that Copy and Repair move at a time.
@@ -103,16 +104,27 @@ func (w *builder) append(t *batch) error {
 		if e.onDisk() {
 			e.place += uint64(base/unit) << 20
 		}
+		if err := w.enter(f.number >> fanoutBits); err != nil {
+			return err
+		}
 		if err := s.setEntry(f.number, e); err != nil {
 			return err
 		}
 	}
-	w.added += len(t.frames)
-	if w.added < framesPerFlush {
+	return nil
+}
+
+// enter has the index written before one leaf too many gets frames. The caller holds mu.
+func (w *builder) enter(leaf int64) error {
+	if leaf == w.leaf {
 		return nil
 	}
-	w.added = 0
-	return s.idx.flush(s.writeNode, s.dropNode)
+	w.leaf = leaf
+	if w.leaves++; w.leaves <= leavesPerFlush {
+		return nil
+	}
+	w.leaves = 1
+	return w.s.idx.flush(w.s.writeNode, w.s.dropNode)
 }
 
 // write writes b to off, but for a rest that waits for what comes behind it. The caller

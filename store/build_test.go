@@ -52,19 +52,35 @@ func TestBuildAroundIndex(t *testing.T) {
 	w, err := buildOn(d, nil, sb)
 	must(t, err)
 	plain := noise(MinFrameSize, 1)
-	for n := int64(0); n <= framesPerFlush; n += framesPerFlush {
+	for n := range int64(2*leavesPerFlush + 2) {
 		b := &batch{}
-		must(t, w.s.compressBatch(b, plain, n<<w.s.shift))
-		for i := range int64(framesPerFlush - 1) {
-			b.addZero(n + 1 + i)
-		}
+		must(t, w.s.compressBatch(b, plain, n*fanout<<w.s.shift))
 		must(t, w.append(b))
 	}
-	_, err = w.finish(2 * framesPerFlush << w.s.shift)
+	_, err = w.finish((2*leavesPerFlush + 2) * fanout << w.s.shift)
 	must(t, err)
 	s, err := openDisk(d, nil, Options{})
 	must(t, err)
 	for _, damage := range checked(t, s) {
 		t.Error(damage)
 	}
+}
+
+// What a builder has of the index in memory does not grow with the number of frames,
+// however far these lie from each other.
+func TestBuildSparse(t *testing.T) {
+	sb, err := newSuperblock(CreateOptions{FrameSize: MinFrameSize})
+	must(t, err)
+	w, err := buildOn(&simDisk{}, nil, sb)
+	must(t, err)
+	b := &batch{}
+	for n := range int64(2 * keptNodes) {
+		b.add(n<<(2*fanoutBits), nil, kindZero, 0, 0)
+	}
+	must(t, w.append(b))
+	if n := w.s.idx.loaded(w.s.idx.root); n > keptNodes+2*leavesPerFlush {
+		t.Errorf("%d nodes of the index are in memory, want %d at most", n, keptNodes+2*leavesPerFlush)
+	}
+	_, err = w.finish(MaxSize)
+	must(t, err)
 }

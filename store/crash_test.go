@@ -197,7 +197,7 @@ func (h *crashHarness) pack() error {
 			t = &batch{}
 		}
 		if i%5 == 4 { // As it does now and then.
-			w.added = framesPerFlush
+			w.leaf, w.leaves = -1, leavesPerFlush
 		}
 	}
 	if err := w.append(t); err != nil {
