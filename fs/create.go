@@ -103,7 +103,7 @@ func (m *mount) bindNew(dir place, c *creation, out *fuse.EntryOut) (*node, erro
 	if err != nil {
 		return nil, err
 	}
-	n.setFresh()
+	n.setFresh(false)
 	m.fillEntry(n, &c.entry, out)
 	return n, nil
 }

@@ -38,7 +38,7 @@ func (m *mount) syncInode(n *node, f *file) error {
 	f.kept = true
 	f.times.Unlock()
 	f.settle()
-	err := m.fsync(f)
+	err := f.fsync()
 	if err != nil {
 		n.setAltered()
 	}
@@ -46,10 +46,10 @@ func (m *mount) syncInode(n *node, f *file) error {
 }
 
 // fsync is fsync(2) of the backing inode of f.
-func (m *mount) fsync(f *file) error {
+func (f *file) fsync() error {
 	fd, err := reopenQuietly(f.path, unix.O_RDONLY)
 	if errors.Is(err, unix.EACCES) {
-		return m.syncBacking() // An ordinary user may have taken the file from himself.
+		return f.m.syncBacking() // An ordinary user may have taken the file from himself.
 	}
 	if err != nil {
 		return err

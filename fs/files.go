@@ -242,7 +242,7 @@ func (f *file) keepInode() error {
 	if !kept {
 		return nil
 	}
-	return os.NewSyscallError("fsync", f.m.fsync(f))
+	return os.NewSyscallError("fsync", f.fsync())
 }
 
 // fail remembers the error of a sync in the background for the next fsync.

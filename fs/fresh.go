@@ -2,24 +2,28 @@ package fs
 
 import "errors"
 
-// syncNames makes the names of n durable that are newer than the last call.
-func (m *mount) syncNames(n *node) error {
+// syncNames makes the names of n, which shows f, durable that are newer than the last call.
+func (m *mount) syncNames(n *node, f *file) error {
 	n.syncing.Lock()
 	defer n.syncing.Unlock()
 	n.mu.Lock()
-	fresh := n.fresh
-	n.fresh = false
+	fresh, moved := n.fresh, n.moved
+	n.fresh, n.moved = false, false
 	n.mu.Unlock()
 	if !fresh {
 		return nil
 	}
 	all, err := m.nodes.foldersOf(n)
+	if moved {
+		// A folder alone has the file there; on btrfs it would keep its old name, too.
+		err = errors.Join(err, f.fsync())
+	}
 	for _, dir := range all {
 		err = errors.Join(err, m.syncFolder(dir))
 		dir.done()
 	}
 	if err != nil {
-		n.setFresh()
+		n.setFresh(moved)
 	}
 	return err
 }
@@ -41,8 +45,10 @@ func (t *nodes) foldersOf(n *node) (all []place, err error) {
 	return all, err
 }
 
-func (n *node) setFresh() {
+// setFresh notes that n has a new name, and whether that lies in another folder than one
+// that it lost.
+func (n *node) setFresh(moved bool) {
 	n.mu.Lock()
-	n.fresh = true
+	n.fresh, n.moved = true, n.moved || moved
 	n.mu.Unlock()
 }

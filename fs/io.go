@@ -127,7 +127,7 @@ func (m *mount) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 				return status(err)
 			}
 		}
-		if err := m.syncNames(n); err != nil {
+		if err := m.syncNames(n, h.file); err != nil {
 			return status(err)
 		}
 	}

@@ -50,7 +50,7 @@ func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.
 	f.touched()
 	f.setGone(false)
 	m.nodes.named(n)
-	n.setFresh()
+	n.setFresh(false)
 	if err := unix.Fstat(f.path, &e.st); err != nil {
 		return status(err)
 	}

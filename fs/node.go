@@ -34,9 +34,10 @@ type node struct {
 	told    told       // of a regular file
 	quiet   quiet
 	fresh   bool // has a name that the disk may not know
+	moved   bool // and lost one in another folder
 	altered bool // see nodes.altered
 
-	syncing sync.Mutex // held while fresh and altered are made not so; taken before file.times, nodes.mu and mu
+	syncing sync.Mutex // held while fresh, moved and altered are made not so; taken before file.times, nodes.mu and mu
 }
 
 // A link is a name in a folder of the backing file system.

@@ -17,7 +17,7 @@ import (
 	"lazyfs/store"
 )
 
-// A disk is an ext4 that writes nothing by itself for minutes.
+// A disk is a file system that writes nothing by itself for minutes.
 type disk struct {
 	t     *testing.T
 	image string
@@ -38,6 +38,13 @@ func newDisk(t *testing.T, folder string, journal bool) *disk {
 // newDiskWith is newDisk with a feature of mkfs.ext4(8) and options of mount(8).
 func newDiskWith(t *testing.T, folder, feature, options string) *disk {
 	t.Helper()
+	// With the inode tables and the journal written nothing happens in the background.
+	return makeDisk(t, folder, options, "mkfs.ext4", "-F", "-O", feature, "-E", "lazy_itable_init=0,lazy_journal_init=0")
+}
+
+// makeDisk is newDiskWith with any mkfs.
+func makeDisk(t *testing.T, folder, options string, mkfs ...string) *disk {
+	t.Helper()
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		t.Skipf("this machine has no loop devices: %v", err)
@@ -48,8 +55,7 @@ func newDiskWith(t *testing.T, folder, feature, options string) *disk {
 	if err := errors.Join(os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, 64<<20)); err != nil {
 		t.Fatal(err)
 	}
-	// With the inode tables and the journal written nothing happens in the background.
-	d.run("mkfs.ext4", "-q", "-F", "-O", feature, "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image)
+	d.run(mkfs[0], append(mkfs[1:], "-q", d.image)...)
 	d.mount(d.image, d.dir)
 	return d
 }
@@ -70,10 +76,17 @@ func (d *disk) mount(image, dir string) {
 // cut returns a folder with what would be there if the power were cut now.
 func (d *disk) cut() string {
 	d.t.Helper()
-	image, dir := filepath.Join(d.t.TempDir(), "cut"), d.t.TempDir()
-	d.run("cp", "--sparse=always", d.image, image)
+	image, dir := d.copied(), d.t.TempDir()
 	d.mount(image, dir)
 	return dir
+}
+
+// copied returns a file with what would be on the disk if the power were cut now.
+func (d *disk) copied() string {
+	d.t.Helper()
+	image := filepath.Join(d.t.TempDir(), "cut")
+	d.run("cp", "--sparse=always", d.image, image)
+	return image
 }
 
 // What was asked of an inode before its fsync is there after a power cut: not just the

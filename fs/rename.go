@@ -179,7 +179,7 @@ func (t *nodes) moved(e *entry, from, to link) {
 	if n == nil {
 		return
 	}
-	n.setFresh()
+	n.setFresh(from.dir != to.dir)
 	if n.isDir() {
 		t.moveFolder(n, to.dir, to.name)
 		return
