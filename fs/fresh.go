@@ -28,12 +28,17 @@ func (m *mount) syncNames(n *node, f *file) error {
 	return err
 }
 
-// foldersOf opens the folders in which n has names. Its error is of those that could not
-// be opened.
+// foldersOf opens the folders in which n has names, each once. Its error is of those that
+// could not be opened.
 func (t *nodes) foldersOf(n *node) (all []place, err error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	seen := make(map[*node]bool)
 	for _, l := range n.links {
+		if seen[l.dir] {
+			continue
+		}
+		seen[l.dir] = true
 		dir, e := t.folders.use(l.dir)
 		switch {
 		case e == nil:

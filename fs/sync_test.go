@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"fmt"
 	"io"
 	"log"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"lazyfs/store"
@@ -163,5 +165,28 @@ func TestUsedAgainIsRoom(t *testing.T) {
 	case <-done:
 	case <-time.After(10 * time.Second):
 		t.Error("it waits although no file does")
+	}
+}
+
+// However many names a file has in one folder, its fsync syncs that folder once.
+func TestSyncManyNames(t *testing.T) {
+	m, _ := unmounted(t)
+	n := m.lookUp(t, m.root.id, "a")
+	for i := range 5 {
+		var out fuse.EntryOut
+		in := &fuse.LinkIn{InHeader: fuse.InHeader{NodeId: m.root.id}, Oldnodeid: n.id}
+		if s := m.Link(nil, in, fmt.Sprint("a", i), &out); !s.Ok() {
+			t.Fatal(s)
+		}
+	}
+	all, err := m.nodes.foldersOf(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range all {
+		dir.done()
+	}
+	if len(all) != 1 {
+		t.Errorf("a file with 6 names in a folder has %d folders, want 1", len(all))
 	}
 }
