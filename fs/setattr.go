@@ -188,6 +188,9 @@ func (m *mount) truncate(n *node, h *handle, size int64, unprivileged bool) erro
 		}
 		return err
 	}
+	if now, ok := f.plainSize(); ok && now == size {
+		return nil // That is no change. Where it is to be one of the mtime the kernel tells.
+	}
 	return f.shrink(func(s *store.Store, grain int64) error {
 		return s.Truncate(min((size+grain-1)/grain*grain, max(size, s.Size())))
 	})
