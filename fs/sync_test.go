@@ -190,3 +190,35 @@ func TestSyncManyNames(t *testing.T) {
 		t.Errorf("a file with 6 names in a folder has %d folders, want 1", len(all))
 	}
 }
+
+// A plain file gets the mtime that users see when what the kernel has handed over is older
+// than that, and keeps the one of a change that others have made since.
+func TestSettlePlain(t *testing.T) {
+	fd, err := unix.Open(filepath.Join(t.TempDir(), "f"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	seen, others := unix.Timespec{Sec: 1e9, Nsec: 1}, unix.Timespec{Sec: 11e8, Nsec: 2}
+	h := &handle{node: &node{}, file: &file{m: &mount{}, path: fd}, fd: fd}
+	h.node.tellMtime(seen)
+	for _, change := range []struct {
+		others bool
+		want   unix.Timespec
+	}{{false, seen}, {true, others}} {
+		if _, err := unix.Pwrite(fd, []byte("x"), 0); err != nil {
+			t.Fatal(err)
+		}
+		h.file.wrotePlain(fd)
+		if change.others {
+			if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), []unix.Timespec{others, others}, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.settlePlain()
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Mtim != change.want {
+			t.Errorf("changed by others: %t: the mtime is %v, %v, want %v", change.others, st.Mtim, err, change.want)
+		}
+	}
+}
