@@ -60,6 +60,12 @@ func (q quiet) outdates(st *unix.Stat_t) bool {
 
 func (n *node) isDir() bool { return n.mode == unix.S_IFDIR }
 
+// is tells whether st is of n's inode. Its number may be used again for something of another
+// type.
+func (n *node) is(st *unix.Stat_t) bool {
+	return inodeOf(st) == n.inode && st.Mode&unix.S_IFMT == n.mode
+}
+
 // nodes is the table of all nodes the kernel knows.
 type nodes struct {
 	mu       sync.RWMutex // guards what follows and the links of all nodes; held while names change
@@ -128,8 +134,7 @@ func (t *nodes) bind(dir place, e *entry) (*node, error) {
 	defer t.mu.Unlock()
 	key := e.shown()
 	n := t.byInode[key]
-	// An inode's number may be used again for something of another type.
-	if n == nil || n.mode != e.st.Mode&unix.S_IFMT {
+	if n == nil || !n.is(&e.st) {
 		n = &node{id: t.last + 1, inode: key.inode, store: e.store, mode: e.st.Mode & unix.S_IFMT, nameless: -1, told: e.toTell()}
 		if n.isDir() {
 			fd, err := openFolder(dir.fd, e.backing, n.inode)
@@ -212,7 +217,7 @@ func (t *nodes) find(n *node, l link, st *unix.Stat_t) (place, error) {
 		return place{}, err
 	}
 	err = unix.Fstatat(dir.fd, l.name, st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == nil && inodeOf(st) != n.inode {
+	if err == nil && !n.is(st) {
 		err = unix.ESTALE
 	}
 	if err != nil {

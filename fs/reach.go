@@ -76,7 +76,7 @@ func (t *nodes) openAt(n *node, l link, read bool) (fd int, readable bool, err e
 		return -1, false, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || inodeOf(&st) != n.inode || st.Mode&unix.S_IFMT != n.mode {
+	if err := unix.Fstat(fd, &st); err != nil || !n.is(&st) {
 		unix.Close(fd)
 		return -1, false, unix.ESTALE
 	}

@@ -1,0 +1,37 @@
+package fs
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What has the name and the number of a file that others have removed, and is of another type,
+// is not that file. The kernel would take no attributes of it, and looks up the name instead.
+func TestNumberOfAnotherType(t *testing.T) {
+	m, back := unmounted(t)
+	n := m.lookUp(t, 1, "a")
+	path := filepath.Join(back, "a.lazy")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	n.inode = inodeOf(&st) // Not every file system uses a number again at once.
+	if err := m.nodes.stat(n, &st); err != unix.ESTALE {
+		t.Errorf("stat: %v, want %v", err, unix.ESTALE)
+	}
+	if named, err := m.nodes.atName(n, func(int, string) error { return nil }); named || err != nil {
+		t.Errorf("it has a name: %v, %v", named, err)
+	}
+	if _, _, _, err := m.nodes.openPath(n, false); err != unix.ESTALE {
+		t.Errorf("open: %v, want %v", err, unix.ESTALE)
+	}
+}
