@@ -3,6 +3,7 @@ package fs_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -152,42 +153,48 @@ func TestWriteBesideAppend(t *testing.T) {
 }
 
 // What a user has appended to a plain file stays when somebody opens it to which others have
-// appended less meanwhile, though the kernel has not handed it over. Both see what either
-// writes from then on.
+// appended meanwhile, be it less or more, though the kernel has not handed it over. Both see
+// what either writes from then on.
 func TestAppendBesideAppend(t *testing.T) {
-	back := t.TempDir()
-	path := filepath.Join(back, "f")
-	write(t, path, text(1, 5000))
-	d := mountRW(t, back)
-	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
+	for _, theirs := range [][]byte{text(3, 500), text(3, 2000), text(3, 20_000)} {
+		back := t.TempDir()
+		path := filepath.Join(back, "f")
+		write(t, path, text(1, 5000))
+		d := mountRW(t, back)
+		f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		ours := text(2, 1000)
+		if _, err := f.WriteAt(ours, 5000); err != nil {
+			t.Fatal(err)
+		}
+		appendTo(t, path, string(theirs))
+		want := append(text(1, 5000), ours...)
+		want = append(want, theirs[min(len(ours), len(theirs)):]...)
+		other, err := os.Open(d.path("f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		check := func(r io.ReaderAt) {
+			t.Helper()
+			got := make([]byte, len(want))
+			if _, err := r.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("beside %d bytes: what is read differs at %#x, %v", len(theirs), firstDiff(got, want), err)
+			}
+		}
+		check(f)
+		check(other)
+		if _, err := f.WriteAt(ours, 2000); err != nil {
+			t.Fatal(err)
+		}
+		copy(want[2000:], ours)
+		check(other)
+		if err := f.Sync(); err != nil {
+			t.Error(err)
+		}
+		same(t, path, want)
 	}
-	defer f.Close()
-	want := text(2, 1000)
-	if _, err := f.WriteAt(want, 5000); err != nil {
-		t.Fatal(err)
-	}
-	appendTo(t, path, "others")
-	other, err := os.Open(d.path("f"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	got := make([]byte, len(want))
-	if _, err := f.ReadAt(got, 5000); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("what was appended differs at %#x, %v", firstDiff(got, want), err)
-	}
-	if _, err := f.WriteAt(want, 2000); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := other.ReadAt(got, 2000); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("what is written then differs at %#x for the other, %v", firstDiff(got, want), err)
-	}
-	if err := f.Sync(); err != nil {
-		t.Error(err)
-	}
-	all := append(text(1, 5000), want...)
-	copy(all[2000:], want)
-	same(t, path, all)
 }

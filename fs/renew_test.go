@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,5 +89,25 @@ func TestNewFileIsAnother(t *testing.T) {
 		if err := m.nodes.failure(n.shown()); err != nil {
 			t.Errorf("the new file has the failure of the old one, shown as a store: %v", n.store)
 		}
+	}
+}
+
+// Who opens a file that has another size than the kernel knows has to look its name up again
+// where somebody else has just replaced the node for that, and not where the file has lost its
+// name.
+func TestOtherSizeOfReplaced(t *testing.T) {
+	m, _ := unmounted(t)
+	replaced, removed := m.lookUp(t, 1, "a"), m.lookUp(t, 1, "b")
+	if !m.nodes.replace(replaced, &m.files) {
+		t.Fatal("a node that nobody uses is not replaced")
+	}
+	if code := m.Unlink(nil, &fuse.InHeader{NodeId: 1}, "b"); code != fuse.OK {
+		t.Fatal(code)
+	}
+	if err := m.showSize(replaced, 5000, nil); err != unix.ESTALE {
+		t.Errorf("replaced: %v, want %v", err, unix.ESTALE)
+	}
+	if err := m.showSize(removed, 5000, nil); err != nil {
+		t.Errorf("removed: %v", err)
 	}
 }
