@@ -246,16 +246,23 @@ func endTellsLoss(t *testing.T, kind string) {
 		want bool // that it is told
 	}{
 		{"closed", func(d *daemon, f *os.File) error {
+			reader, err := os.Open(f.Name())
+			if err != nil {
+				return err
+			}
 			if _, err := f.Write(noise(8 << 20)); err != nil {
 				return err
 			}
 			if err := f.Close(); !errors.Is(err, unix.ENOSPC) {
 				t.Errorf("close: %v, want %v", err, unix.ENOSPC)
 			}
+			if err := reader.Close(); err != nil {
+				return err
+			}
 			// What the daemon has not read when the mount is gone it never learns, RELEASE
 			// neither. It is read before this.
 			var st unix.Statx_t
-			err := unix.Statx(unix.AT_FDCWD, f.Name(), unix.AT_STATX_FORCE_SYNC, unix.STATX_SIZE, &st)
+			err = unix.Statx(unix.AT_FDCWD, f.Name(), unix.AT_STATX_FORCE_SYNC, unix.STATX_SIZE, &st)
 			return errors.Join(err, detach(d))
 		}, false},
 		{"mapped", func(d *daemon, f *os.File) error { return errors.Join(loseMapped(f), detach(d)) }, true},

@@ -318,12 +318,17 @@ func TestHoles(t *testing.T) {
 	}
 }
 
-// A mount of one store shows one file, which a read-write mount can change.
+// A mount of one store shows one file, which a read-write mount can change. It may lie beside
+// the store.
 func TestSingleStore(t *testing.T) {
 	back := t.TempDir()
 	path := filepath.Join(back, "image.lazy")
 	pack(t, path, text(1, 300_000))
-	d := mountRO(t, path)
+	beside := filepath.Join(back, "mnt")
+	if err := os.Mkdir(beside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, mountSpec{Source: path, Dir: beside})
 	if got := names(t, d.dir); len(got) != 1 || got[0] != "image" {
 		t.Errorf("mount shows %q, want image", got)
 	}
