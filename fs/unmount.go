@@ -14,7 +14,7 @@ const unmountGrace = 3 * time.Second
 
 // unmountTries is how long Unmount tries before it takes a mount out of sight: df(1),
 // or somebody who reads links in /proc, uses it for a moment only.
-const unmountTries = 100 * time.Millisecond
+const unmountTries = time.Second / 2
 
 // finish closes all stores and makes names and attributes durable, once no more
 // requests are served.
