@@ -310,3 +310,28 @@ func TestMountFailsLate(t *testing.T) {
 		t.Errorf("%d descriptors of mounts are open, want %d", got, opened)
 	}
 }
+
+// To unmount what is gone does nothing, also where another mount is in its place, which may have
+// its device number.
+func TestUnmountAgain(t *testing.T) {
+	dir := t.TempDir()
+	var all []*fs.Server
+	for range 2 {
+		s, err := fs.Mount(t.TempDir(), dir, fs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Unmount()
+		all = append(all, s)
+		if err := all[0].Unmount(); err != nil {
+			t.Error(err)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(mounts), " "+dir+" ") {
+		t.Error("the mount that came after it is gone")
+	}
+}
