@@ -3,6 +3,7 @@ package uffdmap
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -133,7 +134,8 @@ func TestTrackAmongWriters(t *testing.T) {
 	}
 }
 
-// What a loop leaves because it ends early is in the next one.
+// What a loop leaves because it ends early is in the next one, unless Protect comes
+// before.
 func TestTrackEarlyEnd(t *testing.T) {
 	b, tr := trackedMemory(t, 1000, unix.MAP_PRIVATE)
 	must(t, "protect", tr.Protect())
@@ -153,13 +155,40 @@ func TestTrackEarlyEnd(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("written pages %v, want all even ones", got)
 	}
+	b[0], b[2*store.PageSize] = 2, 2
+	for range tr.Written() {
+		break
+	}
+	must(t, "protect", tr.Protect())
+	if got := writtenPages(tr); len(got) > 0 {
+		t.Errorf("after Protect %v are written, want nothing", got)
+	}
 }
 
-// What can't be tracked is refused, with what is missing.
+// What can't be known to be clean, because part of the memory is not tracked any more, is
+// written, again and again.
+func TestTrackLosesMemory(t *testing.T) {
+	b, tr := trackedMemory(t, 10, unix.MAP_PRIVATE)
+	must(t, "protect", tr.Protect())
+	b[2*store.PageSize] = 1
+	must(t, "unregister", tr.uffd.Unregister(tr.base+5*store.PageSize, store.PageSize))
+	for range 2 {
+		if got := writtenPages(tr); !slices.Contains(got, 2) || !slices.Contains(got, 5) {
+			t.Errorf("written pages %v, want 2 and 5 among them", got)
+		}
+	}
+}
+
+// What can't be tracked is refused, with what is missing, and leaves nothing behind.
 func TestTrackRefusals(t *testing.T) {
 	b, err := unix.Mmap(-1, 0, 4*store.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE)
 	must(t, "mmap", err)
 	defer unix.Munmap(b)
+	tracked, _ := trackedMemory(t, 1, unix.MAP_PRIVATE)
+	before := descriptors(t)
+	if _, err := Track(tracked); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("track of what is tracked: %v, want EBUSY", err)
+	}
 	for _, part := range [][]byte{nil, b[1:], b[:100]} {
 		if _, err := Track(part); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("track of %d bytes at %p: %v, want EINVAL", len(part), part, err)
@@ -190,4 +219,7 @@ func TestTrackRefusals(t *testing.T) {
 	tr, err = Track(b)
 	must(t, "track again after close", err)
 	must(t, "close", tr.Close())
+	if after := descriptors(t); !maps.Equal(before, after) {
+		t.Errorf("descriptors are %v, were %v", after, before)
+	}
 }
