@@ -1,6 +1,8 @@
 package uffdmap
 
 import (
+	"io"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -84,5 +86,19 @@ func TestClientAttachesNew(t *testing.T) {
 	}
 	if m, err := out.receive(); err != nil || m.Verb != verbRepeated {
 		t.Errorf("%s of mapping %d (%v), want %s", m.Verb, m.ID, err, verbRepeated)
+	}
+}
+
+// New helpers that can't be told what to serve end, and are replaced in their turn.
+func TestClientCantAttach(t *testing.T) {
+	in, out := connected(t)
+	m := &Mapping{spec: spec{ID: 1}, fds: slices.Repeat([]int{-1}, fdSource+1)}
+	c := &client{conn: in, calls: map[uint64]*call{}, maps: map[int32]*Mapping{1: m}}
+	c.attachAll()
+	for name, end := range map[string]*conn{"program": in, "pager": out} {
+		unix.SetsockoptTimeval(end.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+		if m, err := end.receive(); err != io.EOF {
+			t.Errorf("the %s receives %q (%v), want io.EOF", name, m.Verb, err)
+		}
 	}
 }

@@ -24,13 +24,15 @@ func reap(group, options int) {
 }
 
 // repeat sends all requests without an answer again, in order, but first what makes
-// the others possible. The caller holds mu.
+// the others possible. A pager that can't be told them ends. The caller holds mu.
 func (c *client) repeat() {
 	open := slices.Sorted(maps.Keys(c.calls))
 	for _, attach := range []bool{true, false} {
 		for _, seq := range open {
-			if m := c.calls[seq].m; attach == (m.Verb == verbAttach) {
-				c.conn.send(m)
+			m := c.calls[seq].m
+			if attach == (m.Verb == verbAttach) && c.conn.send(m) != nil {
+				unix.Shutdown(c.conn.fd, unix.SHUT_RDWR)
+				return
 			}
 		}
 	}

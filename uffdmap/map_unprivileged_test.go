@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,26 +51,76 @@ func unprivilegedBody(args []string) error {
 	return m.Close()
 }
 
+// runUnprivileged runs a body as an ordinary user, with a store of data, which it owns.
+func runUnprivileged(t *testing.T, body string, uid uint32, data []byte) (path string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "lazyfs-test")
+	must(t, "make a folder", err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path = dir + "/test.lazy"
+	must(t, "pack", packTo(path, data, store.CreateOptions{}))
+	must(t, "give it away", errors.Join(os.Chown(path, int(uid), int(uid)), os.Chmod(dir, 0o755)))
+	c := command(body, path)
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	run(t, c, tooLong)
+	return path
+}
+
 // An ordinary user, without the right to serve the kernel's own faults, can use
 // everything but system calls on absent pages.
 func TestMapUnprivileged(t *testing.T) {
-	const nobody = 65534
 	data := content(2<<20, 13)
-	dir, err := os.MkdirTemp("/tmp", "lazyfs-test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	path := dir + "/test.lazy"
-	err = errors.Join(packTo(path, data, store.CreateOptions{}), os.Chown(path, nobody, nobody), os.Chmod(dir, 0o755))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := command("unprivileged", path)
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	run(t, c, tooLong)
+	path := runUnprivileged(t, "unprivileged", 65534, data)
 	data[70_000] = 0x42
-	if !bytes.Equal(unpack(t, path), data) {
-		t.Error("store differs from what was written")
+	same(t, "store", unpack(t, path), data)
+}
+
+func init() { bodies["under way"] = underWayBody }
+
+// underWayBody has more descriptors under way than a user may while it maps a store, and
+// while new helpers are to be told of a mapping.
+func underWayBody(args []string) error {
+	sendPatience = 10 * time.Millisecond
+	m, err := Map(args[0], Options{})
+	if err != nil {
+		return err
 	}
+	in, out, err := socketPair()
+	if err != nil {
+		return err
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	few := unix.Rlimit{Cur: 100, Max: limit.Max}
+	fds := make([]int, 2*few.Cur) // standard input, again and again
+	err = errors.Join(unix.Setrlimit(unix.RLIMIT_NOFILE, &few), unix.Sendmsg(in, []byte{0}, unix.UnixRights(fds...), nil, 0))
+	if err != nil {
+		return err
+	}
+	if _, err := Map(args[0], Options{}); !errors.Is(err, unix.ETOOMANYREFS) {
+		return fmt.Errorf("map: %w, want ETOOMANYREFS", err)
+	}
+	if err := errors.Join(m.Prefetch(Range{0, m.Size()}), killBoth()); err != nil {
+		return err
+	}
+	if m.Prefetch(Range{0, m.Size()}) == nil {
+		return errors.New("helpers serve what they were not told of")
+	}
+	m.Close() // says the same
+	closeAll([]int{in, out})
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	if m, err = Map(args[0], Options{}); err != nil {
+		return err
+	}
+	return errors.Join(m.Prefetch(Range{0, m.Size()}), m.Close())
+}
+
+// A program whose user has too many descriptors under way, between whatever programs, gets
+// errors and waits for nothing.
+func TestMapDescriptorsUnderWay(t *testing.T) {
+	runUnprivileged(t, "under way", 65533, content(1<<20, 13))
 }

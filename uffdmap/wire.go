@@ -91,6 +91,10 @@ func socketPair() (a, b int, err error) {
 	return p[0], p[1], nil
 }
 
+// sendPatience is how long descriptors that are under way are waited for: a user may have
+// only so many, those that other programs send included.
+var sendPatience = 10 * time.Second
+
 // send sends m; its descriptors stay the caller's.
 func (c *conn) send(m message) error {
 	if m.Spec != nil {
@@ -106,12 +110,14 @@ func (c *conn) send(m message) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
+	for deadline := time.Now().Add(sendPatience); ; {
 		err := unix.Sendmsg(c.fd, b, rights, nil, unix.MSG_NOSIGNAL)
-		switch err {
-		case unix.EINTR:
-		case unix.ETOOMANYREFS:
-			time.Sleep(time.Millisecond) // until descriptors under way have arrived
+		switch {
+		case err == unix.EINTR:
+		case err == unix.ETOOMANYREFS && time.Now().Before(deadline):
+			time.Sleep(time.Millisecond) // until some have arrived
+		case err == unix.ETOOMANYREFS:
+			return fmt.Errorf("too many descriptors of this user are under way: %w", err)
 		default:
 			return err
 		}
