@@ -181,6 +181,17 @@ func TestBenchOverwritesNothing(t *testing.T) {
 	}
 }
 
+// A new file that can't be as large as it has to be is not left behind.
+func TestBenchLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	c := exec.Command("sh", "-c", `ulimit -f 8; exec "$0" bench file --rw=write --size=1M new`, binary)
+	c.Dir = dir
+	failed(t, finish(t, c), 3, "lazyfs bench: truncate new: file too large\n")
+	if got := list(t, dir); len(got) != 0 {
+		t.Errorf("bench left %q", got)
+	}
+}
+
 // A damaged frame is an error of the run, however it is reached.
 func TestBenchDamage(t *testing.T) {
 	dir := t.TempDir()

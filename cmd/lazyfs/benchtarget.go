@@ -83,7 +83,7 @@ func openFileTarget(path string, writes, overwrite bool, want int64) (benchTarge
 		flags = os.O_RDWR
 		switch info, err := os.Stat(path); {
 		case errors.Is(err, fs.ErrNotExist) && want > 0:
-			flags |= os.O_CREATE
+			flags |= os.O_CREATE | os.O_EXCL
 		case err != nil:
 			return nil, err
 		case !overwrite && (info.Size() > 0 || !info.Mode().IsRegular()):
@@ -100,6 +100,9 @@ func openFileTarget(path string, writes, overwrite bool, want int64) (benchTarge
 		t.length, err = want, f.Truncate(want)
 	}
 	if err != nil {
+		if flags&os.O_CREATE != 0 {
+			err = errors.Join(err, os.Remove(path))
+		}
 		return nil, errors.Join(err, f.Close())
 	}
 	return t, nil
