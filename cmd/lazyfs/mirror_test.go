@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -156,5 +157,36 @@ func TestMirrorIsPrivate(t *testing.T) {
 	}
 	if err := m.run(t.Context(), listed); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A hard link that can't be made is an error, and nothing of the folder remains.
+func TestMirrorLink(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(dir+"/src", 0o755), os.WriteFile(dir+"/src/x", nil, 0o644), os.Link(dir+"/src/x", dir+"/src/y")); err != nil {
+		t.Fatal(err)
+	}
+	listed, err := readTree(dir + "/src")
+	if err != nil {
+		t.Fatal(err)
+	}
+	onThread(t, func() error {
+		if err := refuse(unix.SYS_LINKAT, unix.EMLINK); err != nil {
+			return err
+		}
+		m := mirror{
+			src: dir + "/src", dst: dir + "/dst", jobs: 1,
+			plan: func(rel string) (string, bool, error) { return rel, true, nil },
+			convert: func(_ context.Context, src *os.File, e treeEntry, _ int) error {
+				return errors.Join(src.Close(), os.WriteFile(e.to, nil, 0o600))
+			},
+		}
+		if err := m.run(t.Context(), listed); !errors.Is(err, unix.EMLINK) {
+			t.Errorf("a link can't be made: %v, want EMLINK", err)
+		}
+		return nil
+	})
+	if got := names(t, dir); !slices.Equal(got, []string{"src"}) {
+		t.Errorf("there are %q, want src alone", got)
 	}
 }
