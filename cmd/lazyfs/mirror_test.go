@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,6 +131,24 @@ func TestFoldersThatDeny(t *testing.T) {
 	if exists(dir + "/dst") {
 		t.Error("a folder that denies its owner to enter it is not removed")
 	}
+}
+
+// A folder that may not be read is an error, and not left out.
+func TestReadTreeDenied(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(dir+"/sub", 0o700), os.WriteFile(dir+"/sub/x", nil, 0o644), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	reachable(t, dir)
+	onThread(t, func() error {
+		if err := asNobody(); err != nil {
+			return err
+		}
+		if listed, err := readTree(dir); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("folder that may not be read: %d entries, %v, want ErrPermission", len(listed.entries), err)
+		}
+		return nil
+	})
 }
 
 // Until a new folder has its mode nobody else sees what is in it.
