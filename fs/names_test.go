@@ -129,6 +129,19 @@ func TestNamesTaken(t *testing.T) {
 	}
 	same(t, d.path("e.lazy"), []byte("foreign"))
 	same(t, d.path("s"), []byte("store"))
+	// What is no file keeps its name, which here is that of a store.
+	for what, err := range map[string]error{
+		"folder":       os.Mkdir(d.path("s.lazy"), 0o755),
+		"link":         os.Symlink("s", d.path("s.lazy")),
+		"special file": syscall.Mkfifo(d.path("s.lazy"), 0o644),
+	} {
+		if !errors.Is(err, syscall.EEXIST) {
+			t.Errorf("make a %s s.lazy beside the store s: %v, want %v", what, err, syscall.EEXIST)
+		}
+	}
+	write(t, d.path("s.lazy"), []byte("another store"))
+	same(t, d.path("s.lazy"), []byte("another store"))
+	same(t, d.path("s"), []byte("store"))
 }
 
 // Renames between stores, plain files and folders: over nothing, over each other,
