@@ -278,6 +278,39 @@ func TestUnpackDamagedFolder(t *testing.T) {
 	}
 }
 
+// Two files on file systems of their own are no hard links, though they have one inode
+// number.
+func TestPackUnpackFileSystems(t *testing.T) {
+	dir := t.TempDir()
+	var inodes []uint64
+	for _, name := range []string{"a", "b"} {
+		at := dir + "/plain/" + name
+		if err := os.MkdirAll(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("none", at, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(at, unix.MNT_DETACH)
+		write(t, at+"/x", []byte(name))
+		var st unix.Stat_t
+		if err := unix.Stat(at+"/x", &st); err != nil {
+			t.Fatal(err)
+		}
+		inodes = append(inodes, st.Ino)
+	}
+	if inodes[0] != inodes[1] {
+		t.Fatalf("the first files of two tmpfs have the numbers %d", inodes)
+	}
+	must(t, dir, "pack", "plain", "stores")
+	must(t, dir, "unpack", "stores", "back")
+	for _, name := range []string{"a", "b"} {
+		if got := string(read(t, dir+"/back/"+name+"/x")); got != name {
+			t.Errorf("file %s/x became %q", name, got)
+		}
+	}
+}
+
 // A folder that is unpacked onto a mount is durable like any other, although the
 // kernel does not tell the mount of syncfs(2).
 func TestUnpackOntoMount(t *testing.T) {

@@ -164,3 +164,14 @@ func TestSyncEach(t *testing.T) {
 		})
 	}
 }
+
+// A file system that has no sync for a folder keeps it durable in its own way.
+func TestSyncPathOfItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	onThread(t, func() error {
+		if err := refuse(unix.SYS_FSYNC, unix.EINVAL); err != nil {
+			return err
+		}
+		return syncPath(dir)
+	})
+}
