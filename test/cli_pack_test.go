@@ -251,8 +251,10 @@ func TestBigSparseFile(t *testing.T) {
 func TestNoSpace(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/plain", noise(1, 8<<20))
-	write(t, dir+"/folder/plain", noise(2, 8<<20))
+	write(t, dir+"/folder/plain", noise(2, 8<<20)) // packed in its place
+	write(t, dir+"/small/plain", noise(3, 3<<20))  // packed in memory
 	must(t, dir, "pack", "plain", "x.lazy")
+	must(t, dir, "pack", "small", "stores")
 	disk := dir + "/disk"
 	if err := os.Mkdir(disk, 0o755); err != nil {
 		t.Fatal(err)
@@ -264,7 +266,9 @@ func TestNoSpace(t *testing.T) {
 	for _, args := range [][]string{
 		{"pack", "plain", "disk/x.lazy"},
 		{"pack", "folder", "disk/folder"},
+		{"pack", "small", "disk/small"},
 		{"unpack", "x.lazy", "disk/plain"},
+		{"unpack", "stores", "disk/back"},
 		{"copy", "x.lazy", "disk/y.lazy"},
 	} {
 		r := lazyfs(t, dir, args...)

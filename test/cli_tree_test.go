@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -308,6 +309,24 @@ func TestPackUnpackFileSystems(t *testing.T) {
 		if got := string(read(t, dir+"/back/"+name+"/x")); got != name {
 			t.Errorf("file %s/x became %q", name, got)
 		}
+	}
+}
+
+// A folder of many files takes no more descriptors than one of a few.
+func TestPackUnpackManyFiles(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 500 {
+		write(t, fmt.Sprintf("%s/plain/%d", dir, i), nil)
+	}
+	for _, args := range []string{"pack --jobs 2 plain stores", "unpack --jobs 2 stores back"} {
+		c := exec.Command("sh", "-c", `ulimit -n 32; exec "$0" `+args, binary)
+		c.Dir = dir
+		if r := finish(t, c); r.code != 0 {
+			t.Fatalf("lazyfs %s with 32 descriptors: exit code %d, %s", args, r.code, r.err)
+		}
+	}
+	if n := len(list(t, dir+"/back")); n != 500 {
+		t.Errorf("%d files came back, want 500", n)
 	}
 }
 
