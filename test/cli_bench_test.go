@@ -302,7 +302,7 @@ func TestBenchBadUsage(t *testing.T) {
 	} {
 		fails(t, dir, 2, "lazyfs bench: "+line, append([]string{"bench"}, strings.Fields(args)...)...)
 	}
-	fails(t, dir, 3, "lazyfs bench: stat new: no such file or directory", "bench", "file", "new", "--rw=write", "--offset=64k")
+	fails(t, dir, 3, "lazyfs bench: new: does not exist: --size says how large to make it\n", "bench", "file", "new", "--rw=write", "--offset=64k")
 	if got := list(t, dir); !slices.Equal(got, []string{"empty", "x", "x.lazy"}) || sizeOf(t, dir+"/empty") != 0 {
 		t.Errorf("folder holds %q, and empty has %d bytes", got, sizeOf(t, dir+"/empty"))
 	}

@@ -82,7 +82,9 @@ func openFileTarget(path string, writes, overwrite bool, want int64) (benchTarge
 	if writes {
 		flags = os.O_RDWR
 		switch info, err := os.Stat(path); {
-		case errors.Is(err, fs.ErrNotExist) && want > 0:
+		case errors.Is(err, fs.ErrNotExist) && want == 0:
+			return nil, fmt.Errorf("%s: does not exist: --size says how large to make it", path)
+		case errors.Is(err, fs.ErrNotExist):
 			flags |= os.O_CREATE | os.O_EXCL
 		case err != nil:
 			return nil, err
