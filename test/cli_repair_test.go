@@ -99,3 +99,12 @@ func TestRepairGoesOn(t *testing.T) {
 	}
 	must(t, dir, "check", "x.repaired.lazy")
 }
+
+// A store whose name leaves no room for that of the repaired one is told so.
+func TestRepairLongName(t *testing.T) {
+	dir := t.TempDir()
+	name := strings.Repeat("x", 245)
+	write(t, dir+"/plain", nil)
+	must(t, dir, "pack", "plain", name+".lazy")
+	fails(t, dir, 3, "lazyfs check: lstat "+name+".repaired.lazy: file name too long\n", "check", "--repair", name+".lazy")
+}

@@ -45,8 +45,11 @@ func (c *checker) repair(ctx context.Context, path string) (repairResult, error)
 	if err != nil {
 		return r, err
 	}
-	if _, err := os.Lstat(r.Repaired); !errors.Is(err, fs.ErrNotExist) {
+	switch _, err := os.Lstat(r.Repaired); {
+	case err == nil:
 		return r, fmt.Errorf("%s: exists: rename it, since nothing is replaced", r.Repaired)
+	case !errors.Is(err, fs.ErrNotExist):
+		return r, err
 	}
 	dst, err := createFile(r.Repaired, false)
 	if err != nil {
