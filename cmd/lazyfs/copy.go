@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 
 	"github.com/spf13/pflag"
 
@@ -39,8 +37,8 @@ func copyStore(ctx context.Context, src, dst string, force, quiet bool) error {
 		return err
 	}
 	defer s.Close()
-	if old, err := os.Stat(dst); err == nil && os.SameFile(info, old) {
-		return fmt.Errorf("%s: is the same file as %s", dst, src)
+	if err := checkOther(dst, src, info); err != nil {
+		return err
 	}
 	f, err := createFile(dst, force)
 	if err != nil {

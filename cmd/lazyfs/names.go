@@ -83,6 +83,15 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(before, after)
 }
 
+// checkOther refuses dst as the name of what is to be made of the file src, which is info,
+// where it leads to that file.
+func checkOther(dst, src string, info fs.FileInfo) error {
+	if old, err := os.Stat(dst); err == nil && os.SameFile(info, old) {
+		return fmt.Errorf("%s: is the same file as %s", dst, src)
+	}
+	return nil
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil

@@ -102,8 +102,8 @@ func (p *packer) pack(ctx context.Context, src, dst string) error {
 	if info.IsDir() {
 		return p.packFolder(ctx, src, dst)
 	}
-	if old, err := os.Stat(dst); err == nil && os.SameFile(info, old) {
-		return fmt.Errorf("%s: is the same file as %s", dst, src)
+	if err := checkOther(dst, src, info); err != nil {
+		return err
 	}
 	flags := os.O_RDONLY
 	if info.Mode()&fs.ModeNamedPipe != 0 {

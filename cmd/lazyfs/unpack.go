@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -96,8 +95,8 @@ func (u *unpacker) file(ctx context.Context, src, dst string) (int64, error) {
 		return 0, err
 	}
 	defer s.Close()
-	if old, err := os.Stat(dst); err == nil && os.SameFile(info, old) {
-		return 0, fmt.Errorf("%s: is the same file as %s", dst, src)
+	if err := checkOther(dst, src, info); err != nil {
+		return 0, err
 	}
 	f, err := createFile(dst, u.force)
 	if err != nil {
