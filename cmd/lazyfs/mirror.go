@@ -225,22 +225,9 @@ func (m *mirror) makeOther(e treeEntry) error {
 // convertAll converts big files one by one with all workers, and then the
 // others side by side.
 func (m *mirror) convertAll(ctx context.Context, files []treeEntry) error {
-	one := func(ctx context.Context, e treeEntry, jobs int) error {
-		src, err := m.open(&e)
-		if err != nil {
-			return err
-		}
-		if err := m.convert(ctx, src, e, jobs); err != nil {
-			return err
-		}
-		if err := keepMeta(e.to, e.info); err != nil {
-			return fmt.Errorf("%s: %w", e.rel, err)
-		}
-		return nil
-	}
 	for _, e := range files {
 		if e.info.Size() >= bigFile {
-			if err := one(ctx, e, m.jobs); err != nil {
+			if err := m.convertOne(ctx, e, m.jobs); err != nil {
 				return err
 			}
 		}
@@ -253,11 +240,26 @@ func (m *mirror) convertAll(ctx context.Context, files []treeEntry) error {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				return one(ctx, e, 1)
+				return m.convertOne(ctx, e, 1)
 			})
 		}
 	}
 	return g.Wait()
+}
+
+// convertOne makes the new file of e with its mode and times.
+func (m *mirror) convertOne(ctx context.Context, e treeEntry, jobs int) error {
+	src, err := m.open(&e)
+	if err != nil {
+		return err
+	}
+	if err := m.convert(ctx, src, e, jobs); err != nil {
+		return err
+	}
+	if err := keepMeta(e.to, e.info); err != nil {
+		return fmt.Errorf("%s: %w", e.rel, err)
+	}
+	return nil
 }
 
 // open opens the regular file e. Since it was listed another may have taken its name,
