@@ -59,9 +59,7 @@ func newRecord(m mountPoint, source string, writable bool) (*record, error) {
 			r := &record{f, recordData{PID: os.Getpid(), Namespace: pidNamespace(), Source: source, Writable: writable}}
 			return r, r.write()
 		}
-		if first == nil {
-			first = err
-		}
+		first = cmp.Or(first, err)
 	}
 	return nil, fmt.Errorf("make the mount's record: %w", first)
 }
