@@ -112,10 +112,11 @@ func (j *job) perform(p *pattern, goal int64) (done int64) {
 		}
 	}
 	elapsed := j.clock() - begin
-	for _, t := range []*Traffic{&j.result.Read, &j.result.Write} {
-		if t.Latency.N > 0 && (t == &j.result.Read || !j.verifying) {
-			t.Runtime += elapsed
-		}
+	if j.result.Read.IOs > 0 {
+		j.result.Read.Runtime += elapsed
+	}
+	if j.result.Write.IOs > 0 && !j.verifying {
+		j.result.Write.Runtime += elapsed
 	}
 	return done
 }
