@@ -180,9 +180,9 @@ var latencyBounds = struct{ ns, us, ms []int64 }{
 }
 
 // latencyShares sorts all latencies of reads and writes into classes, in percent.
-func (s *Result) latencyShares() (ns, us, ms shares) {
-	all := s.Read.Latency
-	all.merge(&s.Write.Latency)
+func (r *Result) latencyShares() (ns, us, ms shares) {
+	all := r.Read.Latency
+	all.merge(&r.Write.Latency)
 	total := max(float64(all.N), 1)
 	var bounds []int64
 	take := func(unit time.Duration, of []int64) (classes shares) {
