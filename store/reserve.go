@@ -33,8 +33,14 @@ func (s *Store) reserve(n int64) error {
 	if err := s.reserveLog(); err != nil {
 		return err
 	}
+	return s.ensureFrame(n, 0)
+}
+
+// ensureFrame makes sure that there is room for one more waiting frame, number n, and for
+// the nodes above it, spare bytes of which are held back for that. The caller holds mu.
+func (s *Store) ensureFrame(n, spare int64) error {
 	depth := max(s.idx.depth(), depthFor(n))
-	err := s.ensure(s.need(1) + s.changing.fresh(n, depth)*nodeRoom)
+	err := s.ensure(s.need(1) + s.changing.fresh(n, depth)*nodeRoom - spare)
 	if err == nil {
 		s.changing.add(n, depth)
 	}

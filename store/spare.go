@@ -36,12 +36,10 @@ func (s *Store) spare(n int64) error {
 		return err
 	}
 	s.spared++
-	depth := max(s.idx.depth(), depthFor(n))
-	if err := s.ensure(s.need(1) + s.changing.fresh(n, depth)*nodeRoom - s.spareRoom()); err != nil {
+	if err := s.ensureFrame(n, s.spareRoom()); err != nil {
 		s.spared--
 		return err
 	}
-	s.changing.add(n, depth)
 	return nil
 }
 
