@@ -222,9 +222,9 @@ func (c *checker) behindEnd(n int64, e entry) error {
 	}
 	switch left := s.size - n<<s.shift; {
 	case n >= s.frameCount(s.size):
-		return damagef(framePart(e.kind(), n), e.off(), "a frame lies behind the end, which is %#x", s.size)
+		return e.damagef(n, "a frame lies behind the end, which is %#x", s.size)
 	case e.onDisk() && int64(e.plain()) > left:
-		return damagef(framePart(e.kind(), n), e.off(), "%d plain bytes, want at most %d: the end is %#x", e.plain(), left, s.size)
+		return e.damagef(n, "%d plain bytes, want at most %d: the end is %#x", e.plain(), left, s.size)
 	}
 	return nil
 }

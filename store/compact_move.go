@@ -232,7 +232,7 @@ func (c *compactor) recodeFrame(f frameEntry, b []byte) error {
 	defer putBuffer(plain)
 	old := f.entry
 	s.mu.RLock()
-	err := s.decodePayload(plain.b[:s.frameSize], b[frameHeadLen:old.stored()], f.number, old.kind(), old.plain(), old.off(), s.frameSize)
+	err := s.decodePayload(plain.b[:s.frameSize], b[frameHeadLen:old.stored()], f.number, old, s.frameSize)
 	s.mu.RUnlock()
 	if err != nil {
 		return err

@@ -163,13 +163,13 @@ func frameSum(b []byte, idSum uint32) uint32 {
 func verifyFrame(b []byte, e entry, n int64, idSum uint32) error {
 	h, ok := getFrameHead(b)
 	if !ok {
-		return damagef(framePart(e.kind(), n), e.off(), "no frame header found, want magic %#x", uint32(frameMagic))
+		return e.damagef(n, "no frame header found, want magic %#x", uint32(frameMagic))
 	}
 	if sum := frameSum(b, idSum); sum != e.sum() || sum != h.sum {
-		return damagef(framePart(e.kind(), n), e.off(), "checksum is %#08x, want %#08x", sum, e.sum())
+		return e.damagef(n, "checksum is %#08x, want %#08x", sum, e.sum())
 	}
 	if h.kind != e.kind() || h.frame != n || h.payload != e.payload() {
-		return damagef(framePart(e.kind(), n), e.off(), "header says %v %d of %d bytes, want %v %d of %d",
+		return e.damagef(n, "header says %v %d of %d bytes, want %v %d of %d",
 			h.kind, h.frame, h.payload, e.kind(), n, e.payload())
 	}
 	return nil

@@ -156,7 +156,8 @@ func (s *Store) decodeFrame(n int64, e entry, dst []byte) error {
 // decodeBeginning is decodeFrame, but behind the first need bytes dst may be anything.
 func (s *Store) decodeBeginning(n int64, e entry, dst []byte, need int) error {
 	if e.kind() == kindInline {
-		return s.decodePayload(dst, s.inline.data, n, s.inline.kind, s.inline.plain, int64(s.slot)*slotLen+slotHeadLen, need)
+		at := newEntry(int64(s.slot)*slotLen+slotHeadLen, len(s.inline.data), s.inline.kind, s.inline.plain, 0)
+		return s.decodePayload(dst, s.inline.data, n, at, need)
 	}
 	b := getBuffer(int(e.extent().len))
 	defer putBuffer(b)
@@ -187,19 +188,20 @@ func (s *Store) decode(dst, stored []byte, n int64, e entry, need int) error {
 	if err := verifyFrame(stored, e, n, s.idSum); err != nil {
 		return s.blame(err, n)
 	}
-	return s.decodePayload(dst, stored[frameHeadLen:], n, e.kind(), e.plain(), e.off(), need)
+	return s.decodePayload(dst, stored[frameHeadLen:], n, e, need)
 }
 
-// decodePayload decodes the payload of frame n into dst, a whole frame, at least as far
-// as need. Behind its plain bytes dst is zero. off is where the frame lies, for errors.
-func (s *Store) decodePayload(dst, payload []byte, n int64, k kind, plain int, off int64, need int) error {
+// decodePayload decodes the payload of frame n, which e names, into dst, a whole frame, at
+// least as far as need. Behind its plain bytes dst is zero.
+func (s *Store) decodePayload(dst, payload []byte, n int64, e entry, need int) error {
+	plain := e.plain()
 	need = min(need, plain)
-	got, err := decoders[k].DecodePart(dst[:plain], payload, need)
+	got, err := decoders[e.kind()].DecodePart(dst[:plain], payload, need)
 	switch {
 	case err != nil:
-		return s.blame(damagef(framePart(k, n), off, "payload of %d bytes: %v", len(payload), err), n)
+		return s.blame(e.damagef(n, "payload of %d bytes: %v", len(payload), err), n)
 	case got != plain && got != need:
-		return s.blame(damagef(framePart(k, n), off, "payload decodes to %d bytes, want %d", got, plain), n)
+		return s.blame(e.damagef(n, "payload decodes to %d bytes, want %d", got, plain), n)
 	}
 	clear(dst[plain:])
 	return nil
@@ -252,13 +254,18 @@ func checkFrameEntry(e entry, n int64, frameSize int, end int64) error {
 	case !k.isFrame():
 		return damagef(framePart(k, n), 0, "kind is %d, which is not a frame's", uint8(k))
 	case e.plain() > frameSize || e.payload() > frameSize:
-		return damagef(framePart(k, n), e.off(), "%d bytes hold %d plain ones, frames are %d", e.payload(), e.plain(), frameSize)
+		return e.damagef(n, "%d bytes hold %d plain ones, frames are %d", e.payload(), e.plain(), frameSize)
 	}
 	if err := checkPlace(e, "", e.off(), end+unit); err != nil {
 		err.Part = framePart(e.kind(), n)
 		return err
 	}
 	return nil
+}
+
+// damagef is damage of frame n, or of a node, which e names.
+func (e entry) damagef(n int64, format string, args ...any) *DamageError {
+	return damagef(framePart(e.kind(), n), e.off(), format, args...)
 }
 
 func framePart(k kind, n int64) string {

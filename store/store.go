@@ -117,9 +117,9 @@ type Store struct {
 
 // inlineFrame is frame 0 of a small store, which lies in the superblock.
 type inlineFrame struct {
-	data  []byte // nil when frame 0 does not lie there
+	data  []byte // not empty; nil when frame 0 does not lie there
 	kind  kind
-	plain int
+	plain int // bytes that it holds, at least 1
 
 	version uint64 // of data, for the cache's keys
 }
