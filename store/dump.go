@@ -180,7 +180,7 @@ func (d *dumper) node(first int64, e entry) error {
 	d.frameHead(e, first, fmt.Sprintf("index node of level %d, from frame %d on, %d entries", level, first, len(payload)/entryLen))
 	for at := 0; at+entryLen <= len(payload); at += entryLen {
 		b := payload[at : at+entryLen]
-		n := first + int64(at/entryLen)<<(level*fanoutBits)
+		n := first + int64(at/entryLen)*levelSpan(level)
 		if k := getEntry(b); k != (entry{}) {
 			d.line(e.off()+frameHeadLen+int64(at), b, "  from frame %d on: %v", n, k)
 		}

@@ -63,7 +63,10 @@ func (n *node) roomFor(frame int64) int {
 }
 
 // span is the number of frames that one entry of n covers.
-func (n *node) span() int64 { return 1 << (n.level * fanoutBits) }
+func (n *node) span() int64 { return levelSpan(n.level) }
+
+// levelSpan is the number of frames that one entry of a node of that level covers.
+func levelSpan(level int) int64 { return 1 << (level * fanoutBits) }
 
 // slots are the positions in n, from from on and below to, that cover frames of r.
 func (n *node) slots(r span) (from, to int) {

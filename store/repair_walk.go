@@ -84,12 +84,12 @@ func (r *salvage) walk(v visit, p piece, level int) error {
 	if err != nil {
 		cause := fmt.Sprintf("index node at offset %#x: %s", p.off, causeOf(err))
 		if !p.scanned {
-			v.lost(p.number, p.number+fanout<<(level*fanoutBits), cause)
+			v.lost(p.number, p.number+fanout*levelSpan(level), cause)
 		}
 		return r.walkLost(v, level, p.number, cause)
 	}
 	for i := range int64(fanout) {
-		at := p.number + i<<(level*fanoutBits)
+		at := p.number + i*levelSpan(level)
 		kid := piece{}
 		if i < int64(len(entries)) && entries[i] != (entry{}) {
 			kid = indexed(at, entries[i])
@@ -97,7 +97,7 @@ func (r *salvage) walk(v visit, p piece, level int) error {
 		}
 		switch {
 		case kid.kind == kindHole && p.scanned:
-			err = v.blank(at, at+1<<(level*fanoutBits), "index is lost: this may have been no hole")
+			err = v.blank(at, at+levelSpan(level), "index is lost: this may have been no hole")
 		case kid.kind == kindHole:
 		case level > 0:
 			err = r.walk(v, kid, level-1)
@@ -122,7 +122,7 @@ func (r *salvage) readNode(p piece, level int) ([]entry, error) {
 	}
 	entries := decodeNode(stored[frameHeadLen:])
 	for i, e := range entries {
-		if err := x.check(e, level, p.number+int64(i)<<(level*fanoutBits)); err != nil {
+		if err := x.check(e, level, p.number+int64(i)*levelSpan(level)); err != nil {
 			return nil, err
 		}
 	}
@@ -140,8 +140,8 @@ func (r *salvage) walkLost(v visit, level int, first int64, cause string) error 
 	}
 	blank := first
 	for i := range int64(fanout) {
-		from := first + i<<(level*fanoutBits)
-		to := from + 1<<(level*fanoutBits)
+		from := first + i*levelSpan(level)
+		to := from + levelSpan(level)
 		if !r.found.any(level-1, from, to) {
 			continue
 		}
@@ -159,7 +159,7 @@ func (r *salvage) walkLost(v visit, level int, first int64, cause string) error 
 			return err
 		}
 	}
-	return v.blank(blank, first+fanout<<(level*fanoutBits), cause)
+	return v.blank(blank, first+fanout*levelSpan(level), cause)
 }
 
 // visitFound visits the frames that the scan found.
