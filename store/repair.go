@@ -211,9 +211,7 @@ func (r *salvage) guessRoot() {
 		}
 	}
 	for _, p := range r.found.frames {
-		for p.number>>(int(r.sb.depth)*fanoutBits) != 0 {
-			r.sb.depth++
-		}
+		r.sb.depth = max(r.sb.depth, uint8(depthFor(p.number)))
 	}
 	newer := slices.ContainsFunc(r.found.frames, func(p piece) bool { return p.gen > root.gen })
 	if root.kind != kindNode+kind(r.sb.depth-2) || root.number != 0 || root.bad || newer {
