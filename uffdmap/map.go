@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // A Mapping is a store, or a folder of page files, as memory that any code may
@@ -214,10 +212,7 @@ func (m *Mapping) Stats() Stats {
 	if m.unnoted.Load() {
 		s.Dirty = m.spec.Size
 	}
-	var st unix.Stat_t
-	if unix.Fstat(m.memory, &st) == nil {
-		s.Resident = st.Blocks * 512
-	}
+	s.Resident = residentBytes(m.memory)
 	return s
 }
 

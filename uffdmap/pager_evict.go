@@ -129,9 +129,12 @@ func (m *served) makeRoomAgain() {
 }
 
 // resident is the memory that the mapping's pages take, in bytes.
-func (m *served) resident() int64 {
+func (m *served) resident() int64 { return residentBytes(m.memory) }
+
+// residentBytes is the memory that the pages of a memfd take.
+func residentBytes(memory int) int64 {
 	var st unix.Stat_t
-	if err := unix.Fstat(m.memory, &st); err != nil {
+	if err := unix.Fstat(memory, &st); err != nil {
 		return 0
 	}
 	return st.Blocks * 512
