@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -36,11 +37,10 @@ func dataChunks(src sparse) iter.Seq2[chunk, error] {
 			if errors.Is(err, io.EOF) {
 				return
 			}
-			if err != nil {
-				yield(chunk{}, err)
-				return
+			var hole int64
+			if err == nil {
+				hole, err = src.SeekHole(data)
 			}
-			hole, err := src.SeekHole(data)
 			if err != nil {
 				yield(chunk{}, err)
 				return
@@ -57,13 +57,15 @@ func dataChunks(src sparse) iter.Seq2[chunk, error] {
 }
 
 // restore writes all of src into the empty file dst with jobs workers, leaving
-// its holes holes. report is called with the plain bytes written so far.
+// its holes holes. report is called with the plain bytes written so far, by one worker
+// at a time.
 func restore(ctx context.Context, dst *os.File, src sparse, jobs int, report func(done int64)) error {
 	if err := dst.Truncate(src.Size()); err != nil {
 		return err
 	}
 	todo := make(chan chunk)
-	done := make(chan int64)
+	var mu sync.Mutex  // guards furthest; held while report is called
+	var furthest int64 // Chunks come nearly in order, so that their end tells how much is done.
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(todo)
@@ -86,27 +88,15 @@ func restore(ctx context.Context, dst *os.File, src sparse, jobs int, report fun
 				if err := moveChunk(dst, src, c, buf[:c.n]); err != nil {
 					return err
 				}
-				select {
-				case done <- c.off + c.n:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
+				mu.Lock()
+				furthest = max(furthest, c.off+c.n)
+				report(furthest)
+				mu.Unlock()
 			}
 			return nil
 		})
 	}
-	var err error
-	go func() {
-		err = g.Wait()
-		close(done)
-	}()
-	// Chunks come nearly in order, so the furthest end tells how much is done.
-	var furthest int64
-	for end := range done {
-		furthest = max(furthest, end)
-		report(furthest)
-	}
-	return err
+	return g.Wait()
 }
 
 func moveChunk(dst *os.File, src sparse, c chunk, buf []byte) error {
