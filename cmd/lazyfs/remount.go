@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -19,21 +20,38 @@ func (m *mounter) remount(dir string) error {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	if m.rw {
-		r, err := openRecord(point)
-		if err != nil {
-			return err
-		}
-		if r != nil {
-			defer r.file.Close()
-			if !r.Writable {
-				return fmt.Errorf("%s: its daemon serves it read-only: unmount it first", dir)
-			}
+		if err := point.checkWritable(); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
 	flags, err := remountFlags(dir)
 	if err != nil {
 		return err
 	}
+	if m.fake {
+		return nil
+	}
+	if err := unix.Mount("", dir, "", m.changed(flags), ""); err != nil {
+		return fmt.Errorf("%s: remount: %w", dir, err)
+	}
+	return nil
+}
+
+// checkWritable refuses a mount to which its daemon lets nobody write.
+func (p mountPoint) checkWritable() error {
+	r, err := openRecord(p)
+	if r == nil || err != nil {
+		return err
+	}
+	defer r.file.Close()
+	if !r.Writable {
+		return errors.New("its daemon serves it read-only: unmount it first")
+	}
+	return nil
+}
+
+// changed is flags of mount(2) with what the options name changed.
+func (m *mounter) changed(flags uintptr) uintptr {
 	set := func(flag uintptr, on bool) {
 		flags &^= flag
 		if on {
@@ -46,13 +64,7 @@ func (m *mounter) remount(dir string) error {
 	for name, on := range m.options.named {
 		set(restrictions[name], on)
 	}
-	if m.fake {
-		return nil
-	}
-	if err := unix.Mount("", dir, "", flags, ""); err != nil {
-		return fmt.Errorf("%s: remount: %w", dir, err)
-	}
-	return nil
+	return flags
 }
 
 // remountFlags are the flags of mount(2) that leave the mount at dir as it is. It keeps
