@@ -119,13 +119,29 @@ func (m *mount) isRemoved(n *node, f *file) bool {
 	return m.nodes.stat(n, &st) == unix.ESTALE
 }
 
+// openPlain opens the backing file of h, which is no store, as flags of open(2) say, and
+// makes the kernel see its end. direct says that the kernel has to do without its pages.
+func (m *mount) openPlain(h *handle, flags uint32) (direct bool, err error) {
+	if h.writes {
+		h.file.notePrivileges()
+	}
+	if h.fd, direct, err = h.file.openPlain(flags); err != nil {
+		return false, err
+	}
+	if err := m.showPlainEnd(h); err != nil {
+		unix.Close(h.fd)
+		return false, err
+	}
+	return direct, nil
+}
+
 // openPlain opens f, which is no store, as flags of open(2) say.
 //
 // Offsets are the kernel's, so the backing file is not opened for appending. A handle to
 // write by is one to read by, too: the kernel writes mapped pages through any handle,
 // and reads what is around a part of a page that is written. Where this user may not
 // read f, direct says that the kernel has to do without its pages.
-func openPlain(f *file, flags uint32) (fd int, direct bool, err error) {
+func (f *file) openPlain(flags uint32) (fd int, direct bool, err error) {
 	mode := int(flags) & unix.O_ACCMODE
 	if mode != unix.O_WRONLY {
 		fd, err = reopen(f.path, mode)
@@ -179,15 +195,7 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	h := &handle{node: n, file: f, fd: -1, writes: write}
 	h.newLoss() // Of what was lost before others are told.
 	if !n.store {
-		if write {
-			f.notePrivileges()
-		}
-		var direct bool
-		if h.fd, direct, err = openPlain(f, in.Flags); err == nil {
-			if err = m.showPlainEnd(h); err != nil {
-				unix.Close(h.fd)
-			}
-		}
+		direct, err := m.openPlain(h, in.Flags)
 		if err != nil {
 			m.files.release(f)
 			return status(err)
