@@ -117,23 +117,28 @@ func (m *mount) attr(n *node, out *fuse.Attr) error {
 		return nil
 	}
 	f := m.files.get(n.shown())
-	if f == nil && !n.store {
-		if err := m.nodes.stat(n, &st); err != nil {
-			return err
-		}
-		m.fill(n, &st, 0, out)
-		return nil
-	}
-	if f == nil {
+	switch {
+	case f != nil:
+		defer m.files.release(f)
+		return m.attrOpen(n, f, out)
+	case n.store:
 		return m.attrClosed(n, out)
 	}
-	defer m.files.release(f)
+	if err := m.nodes.stat(n, &st); err != nil {
+		return err
+	}
+	m.fill(n, &st, 0, out)
+	return nil
+}
+
+// attrOpen is attr where f, the file of n, is open.
+func (m *mount) attrOpen(n *node, f *file, out *fuse.Attr) (err error) {
+	var st unix.Stat_t
 	if err := unix.Fstat(f.path, &st); err != nil {
 		return err
 	}
 	var size int64
 	if n.store {
-		var err error
 		if size, err = m.sizeOf(f, &st); err != nil {
 			return err
 		}
