@@ -152,11 +152,13 @@ func openRecord(m mountPoint) (*record, error) {
 			continue
 		}
 		r := &record{file: f}
-		if err = r.read(); errors.Is(err, io.EOF) {
-			f.Close()
-			continue
+		if err = r.read(); err == nil {
+			return r, nil
 		}
-		return r, err
+		f.Close()
+		if !errors.Is(err, io.EOF) { // There is something in it.
+			return nil, err
+		}
 	}
 	return nil, first
 }
