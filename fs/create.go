@@ -137,36 +137,49 @@ func (m *mount) create(dir place, name string, k maker) (creation, error) {
 	if !ok {
 		return m.createPlain(dir, name, k)
 	}
+	c, err := m.createStore(dir, backing, k)
+	if err == unix.EEXIST {
+		return m.createPlain(dir, name, k)
+	}
+	return c, err
+}
+
+// createStore makes a store with that backing name in dir. It has the name when it is
+// complete.
+func (m *mount) createStore(dir place, backing string, k maker) (creation, error) {
 	fd, err := unix.Openat(dir.fd, ".", unix.O_TMPFILE|newFlags, k.mode)
-	named := false
 	if err == unix.EOPNOTSUPP || err == unix.EISDIR {
-		named = true
-		fd, err = unix.Openat(dir.fd, backing, unix.O_CREAT|unix.O_EXCL|newFlags, k.mode)
-		if err == unix.EEXIST {
-			return m.createPlain(dir, name, k)
-		}
+		return m.createNamed(dir, backing, k)
 	}
 	if err != nil {
 		return creation{}, err
 	}
 	c, err := m.newStore(dir, fd, backing, k)
-	if err == nil && !named {
-		err = unix.Linkat(unix.AT_FDCWD, procPath(c.file.path), dir.fd, backing, unix.AT_SYMLINK_FOLLOW)
-		if err != nil {
-			c.file.setGone(true)
-			m.files.release(c.file)
-		}
-	} else if err != nil && named {
-		unix.Unlinkat(dir.fd, backing, 0)
-	}
-	if err == unix.EEXIST {
-		return m.createPlain(dir, name, k)
-	}
 	if err != nil {
 		return creation{}, err
 	}
+	if err := unix.Linkat(unix.AT_FDCWD, procPath(c.file.path), dir.fd, backing, unix.AT_SYMLINK_FOLLOW); err != nil {
+		c.file.setGone(true)
+		m.drop(c)
+		return creation{}, err
+	}
+	c.entry.backing, c.entry.st.Nlink = backing, 1
+	return c, nil
+}
+
+// createNamed is createStore where the backing file system has no files without a name
+// (O_TMPFILE in open(2)).
+func (m *mount) createNamed(dir place, backing string, k maker) (creation, error) {
+	fd, err := unix.Openat(dir.fd, backing, unix.O_CREAT|unix.O_EXCL|newFlags, k.mode)
+	if err != nil {
+		return creation{}, err
+	}
+	c, err := m.newStore(dir, fd, backing, k)
+	if err != nil {
+		unix.Unlinkat(dir.fd, backing, 0)
+		return creation{}, err
+	}
 	c.entry.backing = backing
-	c.entry.st.Nlink = 1
 	return c, nil
 }
 
