@@ -35,7 +35,7 @@ const (
 	windowShare = 64
 	// maxSweeps bounds how often the file is gone through for windows.
 	maxSweeps = 16
-	// maxTail bounds the frames that are planned for at a time, 40 MiB of memory.
+	// maxTail bounds the frames that are planned for at a time, which take 90 MiB of memory.
 	maxTail = 1 << 20
 )
 
