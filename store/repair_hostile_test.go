@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 )
 
 // hostileHeaders returns a file full of headers of long frames that are none, and the frames
@@ -157,5 +158,30 @@ func TestRepairHoleOfLog(t *testing.T) {
 		if err != nil || !bytes.Equal(got, want) || len(losses) > 0 {
 			t.Errorf("%s: %v, bytes right: %t, losses %+v, want none", name, err, bytes.Equal(got, want), losses)
 		}
+	}
+}
+
+// Frames that only a scan finds are visited in seconds, also where each is far from all
+// others in an index of which nothing is left.
+func TestRepairFarApart(t *testing.T) {
+	alone(t)
+	const count = 100_000
+	f := newForge()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range count {
+		f.put(kindRaw, r.Int64N(maxFrameNumber), []byte("x"), 1)
+	}
+	image := f.image()
+	clear(image[:dataStart])
+	s := &salvage{ctx: context.Background(), d: bytesDisk{r: bytes.NewReader(image)}, fileSize: int64(len(image))}
+	must(t, s.findState())
+	visited := 0
+	start := time.Now()
+	must(t, s.walkAll(visit{
+		frame: func(piece) error { visited++; return nil },
+		blank: func(int64, int64, string) error { return nil },
+	}))
+	if took := time.Since(start); took > 10*time.Second || visited < count-10 {
+		t.Errorf("%d frames of %d are visited in %v", visited, count, took)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -82,20 +83,21 @@ func (f *found) node(level int, first int64) (piece, bool) {
 	return f.nodes[i], true
 }
 
-// any reports whether anything of the frames from number from on and below to, or
-// of the index above them up to that level, was found.
-func (f *found) any(level int, from, to int64) bool {
-	if i := f.frame(from); i < len(f.frames) && f.frames[i].number < to {
-		return true
+// next returns the lowest number, from from on, of a frame that was found, or of a node up
+// to that level, and the highest that there is where there is none.
+func (f *found) next(level int, from int64) int64 {
+	next := int64(math.MaxInt64)
+	if i := f.frame(from); i < len(f.frames) {
+		next = f.frames[i].number
 	}
 	for l := range level + 1 {
 		want := piece{kind: kindNode + kind(l), number: from}
 		i, _ := slices.BinarySearchFunc(f.nodes, want, comparePlaces)
-		if i < len(f.nodes) && f.nodes[i].kind == want.kind && f.nodes[i].number < to {
-			return true
+		if i < len(f.nodes) && f.nodes[i].kind == want.kind {
+			next = min(next, f.nodes[i].number)
 		}
 	}
-	return false
+	return next
 }
 
 func comparePlaces(a, b piece) int {

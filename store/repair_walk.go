@@ -138,18 +138,17 @@ func (r *salvage) walkLost(v visit, level int, first int64, cause string) error 
 	if level == 0 {
 		return r.visitFound(v, first, first+fanout, cause)
 	}
-	blank := first
-	for i := range int64(fanout) {
-		from := first + i*levelSpan(level)
-		to := from + levelSpan(level)
-		if !r.found.any(level-1, from, to) {
-			continue
+	blank, end := first, first+fanout*levelSpan(level)
+	for {
+		n := r.found.next(level-1, blank)
+		if n >= end {
+			return v.blank(blank, end, cause)
 		}
+		from := n &^ (levelSpan(level) - 1)
 		err := v.blank(blank, from, cause)
 		if err != nil {
 			return err
 		}
-		blank = to
 		if p, ok := r.found.node(level-1, from); ok && !p.bad {
 			err = r.walk(v, p, level-1)
 		} else {
@@ -158,8 +157,8 @@ func (r *salvage) walkLost(v visit, level int, first int64, cause string) error 
 		if err != nil {
 			return err
 		}
+		blank = from + levelSpan(level)
 	}
-	return v.blank(blank, first+fanout*levelSpan(level), cause)
 }
 
 // visitFound visits the frames that the scan found.
