@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // checkBatch is the number of frames that Check verifies in parallel.
@@ -18,7 +19,7 @@ const checkBatch = 256
 // report for each damage, in the order of plain offsets, and progress, when not
 // nil, now and then with the plain bytes passed and the size: both from one
 // goroutine, and they may use s. The error says why Check could not go on; damage
-// is none.
+// is none, nor is a frame where the disk fails: that counts as damage.
 func (s *Store) Check(ctx context.Context, report func(*DamageError), progress func(done, total int64)) error {
 	c := &checker{s: s}
 	defer func() { c.tell(report) }()
@@ -148,7 +149,7 @@ func (c *checker) verify(numbers []int64, entries []entry) error {
 			for i := at; i < min(at+step, len(numbers)); i++ {
 				switch k := entries[i].kind(); {
 				case k == kindInline || entries[i].onDisk():
-					errs[i] = s.decodeFrame(numbers[i], entries[i], b.b[:s.frameSize])
+					errs[i] = c.frame(numbers[i], entries[i], b.b[:s.frameSize])
 				default:
 					errs[i] = s.blame(checkFrameEntry(entries[i], numbers[i], s.frameSize, maxFileSize), numbers[i])
 				}
@@ -163,6 +164,16 @@ func (c *checker) verify(numbers []int64, entries []entry) error {
 		}
 	}
 	return nil
+}
+
+// frame decodes frame n into dst. That the disk fails where it lies is damage of that one
+// alone.
+func (c *checker) frame(n int64, e entry, dst []byte) error {
+	err := c.s.decodeFrame(n, e, dst)
+	if errors.Is(err, unix.EIO) {
+		return c.s.blame(damagef(framePart(e.kind(), n), e.off(), "%v", unix.EIO), n)
+	}
+	return err
 }
 
 // whole checks what concerns the index as a whole: that no extents overlap, and

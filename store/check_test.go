@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -129,5 +130,26 @@ func TestCheckCounts(t *testing.T) {
 		if damage := checked(t, s); len(damage) != 1 || damage[0].Part != "superblock" {
 			t.Errorf("%d frames and %d bytes more are counted: check finds %v, want one damage of the superblock", more[0], more[1], damage)
 		}
+	}
+}
+
+// Where the disk fails at a frame Check goes on, and reports all that is damaged.
+func TestCheckReadFails(t *testing.T) {
+	f := newForge()
+	var entries []entry
+	for n := range int64(300) {
+		entries = append(entries, f.frame(kindRaw, n, noise(MinFrameSize, 1)))
+	}
+	image := f.leaf(entries...).image()
+	image[entries[290].off()+frameHeadLen] ^= 1
+	d := &brokenDisk{diskWith(image), span{entries[3].off() + 100, entries[5].off()}}
+	s, err := openDisk(d, nil, Options{})
+	must(t, err)
+	var damaged []Range
+	for _, d := range checked(t, s) {
+		damaged = append(damaged, d.Plain)
+	}
+	if want := frameRanges(3, 4, 290); !slices.Equal(damaged, want) {
+		t.Errorf("check finds damage of %v, want %v", damaged, want)
 	}
 }
