@@ -82,3 +82,21 @@ func TestIndexDamageNamesStore(t *testing.T) {
 		}
 	}
 }
+
+// A scan finds zeros where the disk can't read a page, and behind the end of the file,
+// whatever it has read before into the same memory.
+func TestReadAround(t *testing.T) {
+	image := noise(5*PageSize+100, 1)
+	for _, bad := range []span{{0, PageSize}, {PageSize + 10, 2 * PageSize}, {PageSize + 10, 4 * PageSize}, {5 * PageSize, 5*PageSize + 100}} {
+		whole := bytes.Clone(image)
+		clear(whole[bad.from:bad.to])
+		r := &salvage{d: &brokenDisk{diskWith(image), bad}}
+		for _, off := range []int64{0, 8, PageSize, PageSize + 16, 5*PageSize + 8, 5*PageSize + 104} {
+			got, want := bytes.Repeat([]byte{0xff}, 6*PageSize), make([]byte, 6*PageSize)
+			copy(want, whole[min(int(off), len(whole)):])
+			if r.readAround(got, off); !bytes.Equal(got, want) {
+				t.Errorf("%#x to %#x can't be read: from %#x on the scan sees other bytes", bad.from, bad.to, off)
+			}
+		}
+	}
+}
