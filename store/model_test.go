@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,15 +16,20 @@ import (
 
 // Whatever sequence of reads, writes, truncations, punches, commits, checks,
 // compactions and reopenings a store goes through, it reads back as a plain file
-// would; and readers go on seeing it as it was when they opened it.
+// would; readers go on seeing it as it was when they opened it, and copies and what
+// Repair makes of it hold what was committed.
 func TestModel(t *testing.T) {
 	for _, id := range []codec.ID{codec.Raw, codec.LZ4, codec.Zstd, codec.Gzip} {
 		for _, frameSize := range []int{4 << 10, 16 << 10, 1 << 20} {
 			t.Run(fmt.Sprintf("%v-%d", id, frameSize), func(t *testing.T) {
 				t.Parallel()
 				maker := stepMaker{r: rand.New(rand.NewPCG(randomSeed(t), 0)), frame: int64(frameSize), frames: 40,
-					weights: []weight{{"write", 45}, {"frames", 4}, {"read", 20}, {"truncate", 7}, {"punch", 8}, {"sync", 6}, {"commit", 4},
-						{"close", 3}, {"kill", 1}, {"compact", 1}, {"whole", 3}, {"reader", 2}}}
+					weights: []weight{{"write", 45}, {"frames", 6}, {"read", 20}, {"truncate", 7}, {"punch", 8}, {"sync", 6}, {"commit", 4},
+						{"checkpoint", 1}, {"close", 3}, {"kill", 1}, {"lose", 1}, {"compact", 1}, {"cancel", 2}, {"whole", 3}, {"reader", 2},
+						{"copy", 1}, {"repair", 1}}}
+				if maker.r.IntN(2) == 0 {
+					maker.far = []int64{1 << 23, 1 << 33, MaxSize - 50*maker.frame}
+				}
 				o := CreateOptions{Codec: id, FrameSize: frameSize, DirtyBytes: 8 * int64(frameSize)}
 				steps := maker.steps(modelSteps(frameSize))
 				fault := modelFault(t, o, steps)
@@ -56,7 +62,7 @@ func modelFault(t *testing.T, o CreateOptions, steps []step) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(t.TempDir(), "")
 	must(t, err)
-	m := &model{path: filepath.Join(dir, "m.lazy"), want: newPlainFile(nil)}
+	m := &model{path: filepath.Join(dir, "m.lazy"), want: newPlainFile(nil), held: newPlainFile(nil)}
 	m.o = Options{Writable: true, DirtyBytes: o.DirtyBytes, Cache: NewCache(4 << 20)}
 	o.Cache = m.o.Cache
 	m.s, err = Create(m.path, o)
@@ -85,6 +91,7 @@ type model struct {
 	path    string
 	s       *Store
 	want    *plainFile
+	held    *plainFile // what the last commit holds
 	o       Options
 	readers []modelReader // the oldest first
 }
@@ -103,23 +110,125 @@ func (m *model) do(st step) error {
 		return m.whole()
 	case "reader":
 		return m.reader()
+	case "copy":
+		return m.copies()
+	case "repair":
+		return m.repair()
+	case "lose":
+		m.want = m.held.clone()
+		return m.reopen(m.s.Discard(), st)
+	}
+	err := m.change(st)
+	if err == nil && st.commits() {
+		m.held = m.want.clone()
+	}
+	return err
+}
+
+func (m *model) change(st step) error {
+	switch st.what {
 	case "close":
-		return m.reopen(m.s.Close())
+		return m.reopen(m.s.Close(), st)
 	case "kill":
-		return m.reopen(firstError(m.s.Commit(), m.s.Discard()))
+		return m.reopen(firstError(m.s.Commit(), m.s.Discard()), st)
+	case "cancel":
+		return m.cancel(st)
 	}
 	return st.do(m.s, m.want)
 }
 
-func (m *model) reopen(closed error) error {
+// reopen opens the store for frames of the step's codec.
+func (m *model) reopen(closed error, st step) error {
 	if closed != nil {
 		return closed
 	}
-	s, err := Open(m.path, m.o)
+	o := m.o
+	o.Codec, o.Level = st.codec, st.level()
+	s, err := Open(m.path, o)
 	if err == nil {
 		m.s = s
 	}
 	return err
+}
+
+// cancel compacts the store, and breaks that off now and then.
+func (m *model) cancel(st step) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	left := st.seed % 6
+	o := CompactOptions{Codec: st.codec, Level: st.level(), Progress: func(int64, int64) {
+		if left--; left == 0 {
+			cancel()
+		}
+	}}
+	err := newCompactor(m.s, ctx, o, 2*int64(m.s.FrameSize())).run()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// copies copies what the writer and the oldest reader see.
+func (m *model) copies() error {
+	for _, from := range append([]modelReader{{m.s, m.held}}, m.readers[:min(1, len(m.readers))]...) {
+		err := m.another(func(f *os.File) error { return Copy(context.Background(), f, from.s, nil) }, from.want)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repair repairs the store as a kill would leave it, which loses nothing.
+func (m *model) repair() error {
+	image, err := os.ReadFile(m.path)
+	if err != nil {
+		return err
+	}
+	src, err := os.Create(m.path + ".killed")
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if _, err := src.Write(image); err != nil {
+		return err
+	}
+	return m.another(func(f *os.File) error {
+		var lost []Loss
+		_, err := Repair(context.Background(), f, src, func(l Loss) { lost = append(lost, l) }, nil)
+		if err == nil && len(lost) > 0 {
+			err = fmt.Errorf("lost: %+v", lost)
+		}
+		return err
+	}, m.held)
+}
+
+// another has make make a store, which is to hold want.
+func (m *model) another(make func(f *os.File) error, want *plainFile) error {
+	f, err := os.Create(m.path + ".other")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := make(f); err != nil {
+		return err
+	}
+	s, err := Open(f.Name(), Options{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return soundAs(s, want)
+}
+
+// soundAs says how s differs from want, or what is damaged in it.
+func soundAs(s *Store, want *plainFile) error {
+	if diff := want.diff(s); diff != "" {
+		return errors.New(diff)
+	}
+	var damage error
+	err := s.Check(context.Background(), func(d *DamageError) { damage = d }, nil)
+	return firstError(err, damage)
 }
 
 func (m *model) read(off, n int64) error {
@@ -145,6 +254,7 @@ func (m *model) reader() error {
 	if err := m.s.Commit(); err != nil {
 		return err
 	}
+	m.held = m.want.clone()
 	r, err := Open(m.path, Options{})
 	if err != nil {
 		return err
@@ -164,13 +274,8 @@ func (m *model) whole() error {
 		return err
 	}
 	for i, r := range append([]modelReader{{m.s, m.want}}, m.readers...) {
-		if diff := r.want.diff(r.s); diff != "" {
-			return fmt.Errorf("reader %d of generation %d: %s", i, r.s.Generation(), diff)
-		}
-		var damage error
-		err := r.s.Check(context.Background(), func(d *DamageError) { damage = d }, nil)
-		if err = firstError(err, damage); err != nil {
-			return fmt.Errorf("reader %d: %w", i, err)
+		if err := soundAs(r.s, r.want); err != nil {
+			return fmt.Errorf("reader %d of generation %d: %w", i, r.s.Generation(), err)
 		}
 	}
 	return m.probe()

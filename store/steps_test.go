@@ -52,10 +52,27 @@ func alone(t *testing.T) {
 // A step is one thing that is done to a store. It is data, so that a sequence of
 // them can be repeated with some left out.
 type step struct {
-	what   string // write, frames, truncate, punch, sync, commit, checkpoint, compact, close or kill
+	what   string // write, frames, truncate, punch, sync, commit, checkpoint, compact, cancel, close, kill or lose
 	off, n int64
 	seed   uint64   // of the bytes that are written
 	codec  codec.ID // of compact; 0: frames move as they are
+}
+
+// level is that of codec.
+func (st step) level() int {
+	if st.codec <= codec.Raw {
+		return 0
+	}
+	return int(st.seed % 3 * 3)
+}
+
+// commits says that the step ends with a commit.
+func (st step) commits() bool {
+	switch st.what {
+	case "sync", "commit", "checkpoint", "compact", "cancel", "close", "kill":
+		return true
+	}
+	return false
 }
 
 func (st step) String() string {
@@ -66,8 +83,8 @@ func (st step) String() string {
 		return fmt.Sprintf("punch %d at %d", st.n, st.off)
 	case "truncate":
 		return fmt.Sprintf("truncate to %d", st.off)
-	case "compact":
-		return fmt.Sprintf("compact as %v", st.codec)
+	case "compact", "cancel", "close", "kill", "lose":
+		return fmt.Sprintf("%s as %v, level %d (%d)", st.what, st.codec, st.level(), st.seed%6)
 	}
 	return st.what
 }
@@ -129,8 +146,8 @@ func (st step) do(s *Store, want *plainFile) error {
 	panic("no step is called " + st.what)
 }
 
-// replaceFrames is a write of whole frames, together, of which only the step's
-// bytes change.
+// replaceFrames is a write of whole frames, together or one by one, of which only the
+// step's bytes change.
 func (st step) replaceFrames(s *Store, want *plainFile) error {
 	frame, end := int64(s.FrameSize()), min(st.off+st.n, want.size)
 	if st.off >= end {
@@ -140,6 +157,10 @@ func (st step) replaceFrames(s *Store, want *plainFile) error {
 	next.write(st.bytes()[:end-st.off], st.off)
 	w := s.NewFrameWriter()
 	defer w.Close()
+	replace := w.Add
+	if st.seed&1 != 0 {
+		replace = s.WriteFrame
+	}
 	plain := func(n int64) []byte {
 		b := make([]byte, min(frame, want.size-n*frame))
 		next.read(b, n*frame)
@@ -147,7 +168,7 @@ func (st step) replaceFrames(s *Store, want *plainFile) error {
 	}
 	var err error
 	for n := st.off / frame; n*frame < end && err == nil; n++ {
-		err = w.Add(n, plain(n))
+		err = replace(n, plain(n))
 	}
 	if err == nil {
 		err = w.Flush()
