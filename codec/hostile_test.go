@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"lazyfs/codec"
 )
 
@@ -177,14 +179,34 @@ func TestGzipMembers(t *testing.T) {
 	}
 }
 
-// A zstd frame has nothing behind it.
+// A zstd frame, of one block or several, with a checksum or without, has nothing behind
+// it: no other frame, be it an empty or a skippable one.
 func TestZstdOneFrame(t *testing.T) {
 	c := mustNew(t, codec.Zstd, 0)
-	first := encode(t, c, text(1000))
-	for _, more := range []int{1, 10, 1000} {
-		n, err := c.Decode(make([]byte, 4096), slices.Concat(first, encode(t, c, text(more))))
-		if !errors.Is(err, codec.ErrCorrupt) {
-			t.Errorf("a second frame of %d bytes: %d bytes, %v; want ErrCorrupt", more, n, err)
+	w, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := map[string][]byte{
+		"a byte":                {0},
+		"four bytes":            {1, 2, 3, 4},
+		"a skippable frame":     {0x50, 0x2A, 0x4D, 0x18, 1, 0, 0, 0, 'x'},
+		"an empty skippable":    {0x5F, 0x2A, 0x4D, 0x18, 0, 0, 0, 0},
+		"an empty frame":        encode(t, c, nil),
+		"a frame of a byte":     encode(t, c, text(1)),
+		"a frame of 1000 bytes": encode(t, c, text(1000)),
+	}
+	for _, plain := range [][]byte{{}, text(1000), random(1000), make([]byte, 1000), random(300_000), make([]byte, 300_000)} {
+		for how, first := range map[string][]byte{"without": encode(t, c, plain), "with": w.EncodeAll(plain, nil)} {
+			dst := make([]byte, 1<<20)
+			if n, err := c.Decode(dst, first); err != nil || !bytes.Equal(dst[:n], plain) {
+				t.Errorf("a frame of %d bytes %s checksum: %d bytes, %v", len(plain), how, n, err)
+			}
+			for what, second := range more {
+				if n, err := c.Decode(dst, slices.Concat(first, second)); !errors.Is(err, codec.ErrCorrupt) {
+					t.Errorf("%s behind a frame of %d bytes %s checksum: %d bytes, %v; want ErrCorrupt", what, len(plain), how, n, err)
+				}
+			}
 		}
 	}
 }

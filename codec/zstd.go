@@ -91,6 +91,8 @@ func (zstdCodec) Decode(dst, src []byte) (int, error) {
 		return 0, corrupt(Zstd, "not a frame with content size and without dictionary")
 	case h.FrameContentSize > uint64(len(dst)):
 		return 0, ErrShort
+	case !zstdAlone(&h, src):
+		return 0, corrupt(Zstd, "not one whole frame")
 	}
 	plain := int(h.FrameContentSize)
 
@@ -105,9 +107,34 @@ func (zstdCodec) Decode(dst, src []byte) (int, error) {
 		return 0, corrupt(Zstd, err)
 	}
 	if len(out) != plain {
-		return 0, corrupt(Zstd, "more than one frame")
+		return 0, corrupt(Zstd, "frame is not as long as it says")
 	}
 	return copy(dst, out), nil
+}
+
+// zstdAlone reports whether src ends where the frame with header h does, by the headers of
+// its blocks. The decoder takes frames behind it, also those without plain bytes.
+func zstdAlone(h *zstd.Header, src []byte) bool {
+	src = src[h.HeaderSize:]
+	for last := false; !last; {
+		if len(src) < 3 {
+			return false
+		}
+		head := int(src[0]) | int(src[1])<<8 | int(src[2])<<16
+		last = head&1 != 0
+		n := head >> 3
+		if head>>1&3 == 1 {
+			n = 1 // One byte, so many times.
+		}
+		if n > len(src)-3 {
+			return false
+		}
+		src = src[3+n:]
+	}
+	if h.HasCheckSum {
+		return len(src) == 4
+	}
+	return len(src) == 0
 }
 
 func (c zstdCodec) DecodePart(dst, src []byte, _ int) (int, error) { return c.Decode(dst, src) }
