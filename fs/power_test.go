@@ -3,6 +3,7 @@ package fs_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -154,6 +155,45 @@ func TestClosingKeepsInode(t *testing.T) {
 	}
 	if !hasCapability(t, path) {
 		t.Error("the file has no capabilities")
+	}
+}
+
+// An fsync of a folder makes its names durable, new ones and those that are gone, and what
+// was asked of the folder itself.
+func TestFsyncFolderKeepsNames(t *testing.T) {
+	disk := newDisk(t, t.TempDir(), true)
+	d := start(t, mountSpec{Source: disk.dir, Writable: true, SyncAfter: time.Hour})
+	if err := os.Mkdir(d.path("dir"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"gone", "old"} {
+		write(t, d.path("dir/"+name), text(1, 50_000))
+	}
+	unix.Sync()
+	dir, err := os.Open(d.path("dir"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	err = errors.Join(os.Remove(d.path("dir/gone")), os.Rename(d.path("dir/old"), d.path("dir/new")), os.Mkdir(d.path("dir/sub"), 0o700),
+		os.Symlink("new", d.path("dir/link")), os.Link(d.path("dir/new"), d.path("dir/other")), dir.Chmod(0o710), dir.Sync())
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := filepath.Join(disk.cut(), "dir")
+	list, err := os.ReadDir(after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	if got, want := fmt.Sprint(names), "[link new.lazy other.lazy sub]"; got != want {
+		t.Errorf("the folder has %v, want %v", got, want)
+	}
+	if fi, err := os.Stat(after); err != nil || fi.Mode() != os.ModeDir|0o710 {
+		t.Errorf("the folder has %v, %v; want mode %v", fi, err, os.ModeDir|0o710)
 	}
 }
 
