@@ -158,6 +158,45 @@ func TestClosingKeepsInode(t *testing.T) {
 	}
 }
 
+// Each change of an inode is kept by the fsync that follows, also when nothing else was changed.
+func TestFsyncKeepsEachChange(t *testing.T) {
+	disk := newDisk(t, t.TempDir(), true)
+	d := start(t, mountSpec{Source: disk.dir, Writable: true, SyncAfter: time.Hour})
+	write(t, d.path("f"), text(1, 50_000))
+	f, err := os.Open(d.path("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := errors.Join(unix.Setxattr(d.path("f"), "user.old", []byte("old"), 0), f.Sync()); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	for _, way := range []struct {
+		name string
+		do   func(path string) error
+		kept func(path string) bool
+	}{
+		{"chmod", func(path string) error { return os.Chmod(path, 0o640) },
+			func(path string) bool { return unix.Stat(path, &st) == nil && st.Mode&0o777 == 0o640 }},
+		{"chown", func(path string) error { return os.Chown(path, 7, 8) },
+			func(path string) bool { return unix.Stat(path, &st) == nil && st.Uid == 7 && st.Gid == 8 }},
+		{"utimes", func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1e9, 0)) },
+			func(path string) bool { return unix.Stat(path, &st) == nil && st.Mtim.Sec == 1e9 }},
+		{"setxattr", func(path string) error { return unix.Setxattr(path, "user.new", []byte("new"), 0) },
+			func(path string) bool { n, err := unix.Getxattr(path, "user.new", nil); return n == 3 && err == nil }},
+		{"removexattr", func(path string) error { return unix.Removexattr(path, "user.old") },
+			func(path string) bool { _, err := unix.Getxattr(path, "user.old", nil); return err == unix.ENODATA }},
+	} {
+		if err := errors.Join(way.do(d.path("f")), f.Sync()); err != nil {
+			t.Fatal(err)
+		}
+		if path := filepath.Join(disk.cut(), "f.lazy"); !way.kept(path) {
+			t.Errorf("what %s changed is gone after an fsync and a power cut", way.name)
+		}
+	}
+}
+
 // An fsync of a folder makes its names durable, new ones and those that are gone, and what
 // was asked of the folder itself.
 func TestFsyncFolderKeepsNames(t *testing.T) {
