@@ -23,7 +23,8 @@ type disk struct {
 	index  *os.File // record by record: offset and length of a write; both 0 for a flush
 
 	// What there is after close.
-	first []byte // what it held before all records
+	now   []byte // what it held after the records before done
+	done  int
 	log   []record
 	bytes int64 // of all records
 }
@@ -51,7 +52,7 @@ func newDisk(folder, kind string, size int64) (*disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &disk{path: filepath.Join(folder, "disk", "disk"), first: first, server: exec.Command("/proc/self/exe")}
+	d := &disk{path: filepath.Join(folder, "disk", "disk"), now: first, server: exec.Command("/proc/self/exe")}
 	d.server.Env = append(os.Environ(), diskEnv+"="+folder)
 	d.server.Stderr = os.Stderr
 	d.server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -106,16 +107,23 @@ func (d *disk) close() error {
 // sector is what a disk writes whole or not at all, in bytes.
 const sector = 512
 
-// state makes image what the disk may hold when the power goes after at records. It says
-// how that was chosen.
+// state makes image what the disk may hold when the power goes after at records, which are
+// no less than those of the call before. It says how that was chosen.
 func (d *disk) state(image string, at int, rng *rand.Rand) (how string, err error) {
-	b := bytes.Clone(d.first)
 	flushed := at
 	for flushed > 0 && d.log[flushed-1].data != nil {
 		flushed--
 	}
-	for _, r := range d.log[:flushed] {
-		copy(b[r.off:], r.data)
+	for ; d.done < flushed; d.done++ {
+		copy(d.now[d.log[d.done].off:], d.log[d.done].data)
+	}
+	f, err := os.Create(image)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := d.writeNow(f); err != nil {
+		return "", err
 	}
 	odds := []float64{0, 0.5, 0.9, 1}[rng.IntN(4)]
 	whole, torn := 0, 0
@@ -124,18 +132,35 @@ func (d *disk) state(image string, at int, rng *rand.Rand) (how string, err erro
 		case rng.Float64() >= odds:
 		case odds == 1 || rng.IntN(8) > 0:
 			whole++
-			copy(b[r.off:], r.data)
+			_, err = f.WriteAt(r.data, r.off)
 		default:
 			torn++
-			for from := 0; from < len(r.data); from += sector {
+			for from := 0; from < len(r.data) && err == nil; from += sector {
 				if rng.IntN(2) == 0 {
-					copy(b[r.off+int64(from):], r.data[from:][:sector])
+					_, err = f.WriteAt(r.data[from:][:sector], r.off+int64(from))
 				}
 			}
 		}
+		if err != nil {
+			return "", err
+		}
 	}
-	how = fmt.Sprintf("of %d writes since a flush %d whole, %d in part", at-flushed, whole, torn)
-	return how, os.WriteFile(image, b, 0o600)
+	return fmt.Sprintf("of %d writes since a flush %d whole, %d in part", at-flushed, whole, torn), nil
+}
+
+// writeNow writes now to the new file f, and leaves holes where it has zeros.
+func (d *disk) writeNow(f *os.File) error {
+	var zeros [64 << 10]byte
+	for off := 0; off < len(d.now); off += len(zeros) {
+		b := d.now[off:min(off+len(zeros), len(d.now))]
+		if bytes.Equal(b, zeros[:len(b)]) {
+			continue
+		}
+		if _, err := f.WriteAt(b, int64(off)); err != nil {
+			return err
+		}
+	}
+	return f.Truncate(int64(len(d.now)))
 }
 
 // mountImage mounts the file system in image on dir, by a loop device.
@@ -164,8 +189,11 @@ func mountImage(image, dir, options string) (unmount func() error, err error) {
 	}, nil
 }
 
+// command runs a program, which a signal to all of this one's group does not reach.
 func command(name string, args ...string) error {
-	out, err := exec.Command(name, args...).CombinedOutput()
+	c := exec.Command(name, args...)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := c.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
 	}

@@ -1,22 +1,29 @@
 // Command powercut cuts the power under a mount. It records what a file system writes to
-// its disk while files are changed and synced on a mount of lazyfs, and by the library.
-// Then it looks at what the disk may have held at many moments of that: what was
-// acknowledged as durable has to be there, and every store has to be sound.
+// its disk while files are changed and synced on a mount of lazyfs, by the library and by
+// the program. Then it looks at what the disk may have held at many moments of that: what
+// was acknowledged as durable has to be there, and every store has to be sound, also when
+// somebody goes on to write to it.
 //
 // The disk is a file of a FUSE mount of this program, with a loop device on it, so that
 // writes and flushes are seen as the kernel issues them. Of what was written since the last
 // flush any part may be there.
 //
-// It needs root, losetup(8) and the mkfs of the file system.
+// It needs root, losetup(8), sqlite3(1) and the mkfs of the file system.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lazyfs/uffdmap"
 )
@@ -29,11 +36,14 @@ type powercut struct {
 	work   time.Duration // how long files are changed
 	cuts   int           // states that are looked at
 	seed   uint64
+	only   string // part of the names of the subjects that take part
 	keep   string // the first state that is wrong is kept by that name
 
-	folder string // for all that is made
+	folder string         // for all that is made
+	end    chan os.Signal // has one when the run is to end early
 	disk   *disk
 	world  *world
+	begun  int // how many records there were when the two folders were durable
 }
 
 func main() {
@@ -52,6 +62,7 @@ func main() {
 	flag.DurationVar(&p.work, "work", 10*time.Second, "how long files are changed")
 	flag.IntVar(&p.cuts, "cuts", 300, "how many states are looked at")
 	flag.Uint64Var(&p.seed, "seed", uint64(time.Now().UnixNano()), "seed of all that is random but the order of the kernel's writes")
+	flag.StringVar(&p.only, "only", "", "change only what has this in its name")
 	flag.StringVar(&p.keep, "keep", "", "keep the disk of the first state that is wrong in this file")
 	flag.Parse()
 	if err := p.run(); err != nil {
@@ -65,11 +76,16 @@ func (p *powercut) run() (err error) {
 		return err
 	}
 	defer os.RemoveAll(p.folder)
+	p.end = make(chan os.Signal, 1)
+	signal.Notify(p.end, os.Interrupt, unix.SIGTERM)
 	if p.disk, err = newDisk(p.folder, p.kind, p.size); err != nil {
 		return err
 	}
-	p.world = newWorld(p.disk, p.lazyfs, p.seed)
-	err = p.record()
+	p.world, err = newWorld(p.disk, p.lazyfs, filepath.Join(p.folder, "below", onMount), filepath.Join(p.folder, "away"), p.seed)
+	p.world.subjects = slices.DeleteFunc(p.world.subjects, func(s *subject) bool { return !strings.Contains(s.name, p.only) })
+	if err == nil {
+		err = p.record()
+	}
 	if e := p.disk.close(); err == nil {
 		err = e
 	}
@@ -82,8 +98,8 @@ func (p *powercut) run() (err error) {
 
 // record has all files changed on the disk.
 func (p *powercut) record() (err error) {
-	below, top := filepath.Join(p.folder, "below"), filepath.Join(p.folder, "top")
-	for _, dir := range []string{below, top} {
+	below := filepath.Join(p.folder, "below")
+	for _, dir := range []string{below, p.top()} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
@@ -105,25 +121,45 @@ func (p *powercut) record() (err error) {
 	if err := command("sync", "-f", below); err != nil {
 		return err
 	}
+	p.begun = p.disk.records()
 	if p.lazyfs == "" {
-		return p.world.change(filepath.Join(below, onMount), filepath.Join(below, beside), p.work)
-	}
-	if err := command(p.lazyfs, "mount", "--quiet", "--rw", filepath.Join(below, onMount), top); err != nil {
+		err := p.world.change(filepath.Join(below, onMount), filepath.Join(below, beside), p.work)
+		if e := command("sync", "-f", below); err == nil {
+			err = e
+		}
+		p.world.end()
 		return err
 	}
-	err = p.world.change(top, filepath.Join(below, beside), p.work)
-	if e := command(p.lazyfs, "umount", top); err == nil {
+	leave, err := p.mount(filepath.Join(below, onMount))
+	if err != nil {
+		return err
+	}
+	err = p.world.change(p.top(), filepath.Join(below, beside), p.work)
+	if e := leave(); err == nil {
 		err = e
 	}
+	p.world.end()
 	return err
 }
 
 // cut looks at states of the disk.
 func (p *powercut) cut() error {
 	rng := rand.New(rand.NewPCG(p.seed, 1))
+	cuts := make([]int, p.cuts)
+	for i := range cuts {
+		cuts[i] = rng.IntN(len(p.disk.log) + 1)
+		if i%16 == 0 { // After the end of the mount little is written.
+			cuts[i] = p.world.ended + rng.IntN(len(p.disk.log)+1-p.world.ended)
+		}
+	}
+	slices.Sort(cuts)
 	wrong := 0
-	for i := range p.cuts {
-		at := rng.IntN(len(p.disk.log) + 1)
+	for i, at := range cuts {
+		select {
+		case <-p.end:
+			return fmt.Errorf("interrupted: %d of %d states are wrong", wrong, i)
+		default:
+		}
 		image := filepath.Join(p.folder, fmt.Sprint("cut", i))
 		how, err := p.disk.state(image, at, rng)
 		if err != nil {
@@ -169,5 +205,28 @@ func (p *powercut) inspect(image string, at int) (err error) {
 			err = e
 		}
 	}()
-	return p.world.verify(filepath.Join(dir, onMount), filepath.Join(dir, beside), at)
+	mounted, besides := filepath.Join(dir, onMount), filepath.Join(dir, beside)
+	err = p.world.verify(mounted, besides, p.lazyfs == "", at)
+	if err != nil || at%8 > 0 || at < p.begun || p.lazyfs == "" {
+		return err
+	}
+	// Whoever goes on finds the same, and so does a mount.
+	if err := eachStore(mounted, goOn); err != nil {
+		return err
+	}
+	leave, err := p.mount(mounted)
+	if err != nil {
+		return err
+	}
+	err = p.world.verify(p.top(), besides, true, at)
+	return errors.Join(err, leave(), p.world.verify(mounted, besides, false, at))
+}
+
+func (p *powercut) top() string { return filepath.Join(p.folder, "top") }
+
+// mount mounts folder on top.
+func (p *powercut) mount(folder string) (unmount func() error, err error) {
+	frame := []string{"4K", "16K", "64K"}[p.seed%3]
+	err = command(p.lazyfs, "mount", "--quiet", "--rw", "--frame", frame, folder, p.top())
+	return func() error { return command(p.lazyfs, "umount", p.top()) }, err
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ const (
 type subject struct {
 	name    string
 	beside  bool                          // changed by stores themselves, without a mount
+	late    bool                          // durable when the mount has ended, and not before
 	prepare func(dir string) error        // makes what the first version needs, durably; or nil
 	change  func(dir string, v int) error // makes version v, durably
 	find    func(f found, lo, hi int) error
@@ -37,24 +39,28 @@ type subject struct {
 // A world is all that is on a disk.
 type world struct {
 	disk     *disk
-	plain    bool // without lazyfs
 	subjects []*subject
+	ended    int // how many records there were at the end of the mount
 }
 
-func newWorld(d *disk, lazyfs string, seed uint64) *world {
-	w := &world{disk: d, plain: lazyfs == ""}
-	w.subjects = append(namesSubjects(), bytesSubjects(seed)...)
-	if !w.plain {
-		w.subjects = append(w.subjects, storeSubjects(lazyfs, seed)...)
+// newWorld takes the program, the folder that it mounts, and one on another disk.
+func newWorld(d *disk, lazyfs, back, away string, seed uint64) (*world, error) {
+	w := &world{disk: d}
+	w.subjects = slices.Concat(namesSubjects(), linksSubjects(seed), treesSubjects(),
+		bytesSubjects(seed), attributesSubjects(), databasesSubjects())
+	if lazyfs == "" {
+		return w, nil
 	}
-	return w
+	programs, err := programsSubjects(lazyfs, away, seed)
+	w.subjects = slices.Concat(w.subjects, storeSubjects(seed), behindSubjects(back, seed), programs)
+	return w, err
 }
 
 // String tells of how many versions each subject had.
 func (w *world) String() string {
 	var s []string
 	for _, t := range w.subjects {
-		s = append(s, fmt.Sprint(t.name, " ", len(t.durable)))
+		s = append(s, fmt.Sprint(t.name, " ", len(t.started)))
 	}
 	return strings.Join(s, ", ")
 }
@@ -96,21 +102,34 @@ func (w *world) changeOne(s *subject, dir string, end time.Time) error {
 		if err := s.change(dir, v); err != nil {
 			return fmt.Errorf("version %d: %w", v, err)
 		}
-		s.durable = append(s.durable, w.disk.records())
+		if !s.late {
+			s.durable = append(s.durable, w.disk.records())
+		}
 		time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond) // Many cuts are to find nothing of it under way.
 	}
 	return nil
 }
 
-// verify looks at the two folders of a disk as it may be after so many records.
-func (w *world) verify(mounted, besides string, records int) error {
+// end notes that the mount has ended.
+func (w *world) end() {
+	w.ended = w.disk.records()
+	for _, s := range w.subjects {
+		for range len(s.started) - len(s.durable) {
+			s.durable = append(s.durable, w.ended)
+		}
+	}
+}
+
+// verify looks at the two folders of a disk as it may be after so many records. plain says
+// that the first one shows files as they are, and no stores.
+func (w *world) verify(mounted, besides string, plain bool, records int) error {
 	var errs []error
 	for _, s := range w.subjects {
 		lo, hi := newest(s.durable, records), newest(s.started, records-1)
 		if hi < 0 {
 			continue // It was still being prepared.
 		}
-		f := found{dir: filepath.Join(mounted, s.name), plain: w.plain}
+		f := found{dir: filepath.Join(mounted, s.name), plain: plain}
 		if s.beside {
 			f = found{dir: filepath.Join(besides, s.name), plain: true}
 		}
@@ -118,7 +137,7 @@ func (w *world) verify(mounted, besides string, records int) error {
 			errs = append(errs, fmt.Errorf("%s, version %d to %d: %w", s.name, lo, hi, err))
 		}
 	}
-	return errors.Join(append(errs, checkAll(mounted))...)
+	return errors.Join(append(errs, eachStore(mounted, checkStore))...)
 }
 
 // newest is the last version that is not later than so many records, or -1.
@@ -130,13 +149,13 @@ func newest(versions []int, records int) int {
 	return v
 }
 
-// checkAll checks all stores below dir.
-func checkAll(dir string) error {
+// eachStore calls do for all stores below dir.
+func eachStore(dir string, do func(path string) error) error {
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() || !strings.HasSuffix(path, ".lazy") {
 			return err
 		}
-		return checkStore(path)
+		return do(path)
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // Not even the folder was durable.
@@ -153,6 +172,15 @@ func checkStore(path string) error {
 	var first error
 	err = s.Check(context.Background(), func(d *store.DamageError) { first = errors.Join(first, d) }, nil)
 	return errors.Join(first, err)
+}
+
+// goOn opens a store for writing, as whoever goes on with it, and closes it.
+func goOn(path string) error {
+	s, err := store.Open(path, store.Options{Writable: true, Blank: &store.CreateOptions{}})
+	if err != nil {
+		return err
+	}
+	return s.Close()
 }
 
 // openStore opens a store as a mount does.
