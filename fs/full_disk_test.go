@@ -223,6 +223,13 @@ func TestCloseTellsWriter(t *testing.T) {
 			t.Fatal(err)
 		}
 		other.Close()
+		// Who opens it now for writing has written nothing.
+		if other, err = os.OpenFile(d.path("f"), os.O_WRONLY, 0); err == nil {
+			err = other.Close()
+		}
+		if err != nil {
+			t.Errorf("%s: who writes nothing: %v", kind, err)
+		}
 		if err := f.Close(); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("%s: closing what the disk has no room for: %v, want %v", kind, err, syscall.ENOSPC)
 		}

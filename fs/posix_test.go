@@ -212,6 +212,7 @@ func TestTmpfile(t *testing.T) {
 	if got := names(t, back); len(got) != 0 {
 		t.Errorf("backing folder shows %q", got)
 	}
+	same(t, fmt.Sprintf("/proc/self/fd/%d", fd), text(1, 50_000))
 	if err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, d.path("f"), unix.AT_SYMLINK_FOLLOW); err != nil {
 		t.Fatal(err)
 	}
