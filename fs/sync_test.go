@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -219,6 +221,35 @@ func TestSettlePlain(t *testing.T) {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil || st.Mtim != change.want {
 			t.Errorf("changed by others: %t: the mtime is %v, %v, want %v", change.others, st.Mtim, err, change.want)
+		}
+	}
+}
+
+// Of those who use a file at once each opens it at most until one of them has.
+func TestPinTogether(t *testing.T) {
+	m, back := unmounted(t)
+	n := m.lookUp(t, 1, "a")
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 2000 {
+				f, err := m.pin(n)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				m.files.release(f)
+			}
+		})
+	}
+	group.Wait()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range all {
+		if path, _ := os.Readlink(filepath.Join("/proc/self/fd", fd.Name())); path == filepath.Join(back, "a.lazy") {
+			t.Errorf("descriptor %s stays open", fd.Name())
 		}
 	}
 }
