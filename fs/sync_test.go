@@ -253,3 +253,13 @@ func TestPinTogether(t *testing.T) {
 		}
 	}
 }
+
+// What held a small store is given back once: two stores never share it.
+func TestSmallIsFreedOnce(t *testing.T) {
+	f := &file{small: new(smallFile)}
+	f.freeSmall()
+	f.freeSmall()
+	if smallFiles.Get() == smallFiles.Get() {
+		t.Error("two stores share one buffer")
+	}
+}
