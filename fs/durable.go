@@ -21,8 +21,8 @@ func (n *node) setAltered() {
 	n.mu.Unlock()
 }
 
-// syncInode makes durable what was altered of n, which shows the store f. To sync
-// the store is not enough: that is fdatasync(2).
+// syncInode makes durable what was altered of n, which shows the store f, and what f was
+// given back. To sync the store is not enough: that is fdatasync(2).
 func (m *mount) syncInode(n *node, f *file) error {
 	n.syncing.Lock()
 	defer n.syncing.Unlock()
@@ -30,7 +30,7 @@ func (m *mount) syncInode(n *node, f *file) error {
 	altered := n.altered
 	n.altered = false
 	n.mu.Unlock()
-	if !altered {
+	if !altered && !f.hasPrivileges() {
 		return nil
 	}
 	// From here on: whoever closes f now does it after that, see closeStore.

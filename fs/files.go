@@ -233,13 +233,13 @@ func (f *file) closeStore() error {
 	return err
 }
 
-// keepInode makes durable once more what somebody has synced of the backing inode: the
-// store that was just closed has written to it.
+// keepInode makes durable once more what somebody has synced of the backing inode, and the
+// privileges that it had: the store that was just closed has written to it.
 func (f *file) keepInode() error {
 	f.times.Lock()
 	kept := f.kept
 	f.times.Unlock()
-	if !kept {
+	if !kept && !f.hasPrivileges() {
 		return nil
 	}
 	return os.NewSyscallError("fsync", f.fsync())

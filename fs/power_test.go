@@ -236,6 +236,40 @@ func TestFsyncFolderKeepsNames(t *testing.T) {
 	}
 }
 
+// Capabilities are there after a power cut also when somebody has written to a mapping of
+// the file, and closed or synced it since.
+func TestMappedKeepsCapability(t *testing.T) {
+	disk := newDisk(t, t.TempDir(), true)
+	path := filepath.Join(disk.dir, "f.lazy")
+	pack(t, path, text(1, 50_000))
+	if err := unix.Setxattr(path, "security.capability", netRaw(), 0); err != nil {
+		t.Fatal(err)
+	}
+	unix.Sync()
+	d := start(t, mountSpec{Source: disk.dir, Writable: true, SyncAfter: 50 * time.Millisecond})
+	for _, act := range []string{"close", "fsync"} {
+		f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := writeMapped(int(f.Fd()), 0, 'x'); err != nil {
+			t.Fatal(err)
+		}
+		if act == "fsync" {
+			err = f.Sync()
+		} else if err = f.Close(); err == nil {
+			until(t, "the store is closed", func() bool { return d.counters().Files == 0 })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !hasCapability(t, filepath.Join(disk.cut(), "f.lazy")) {
+			t.Errorf("after %s and a power cut the file has no capabilities", act)
+		}
+		f.Close()
+	}
+}
+
 // A set-user-ID bit that a change of the content takes away does not come back by a power
 // cut after the fsync of that change.
 func TestFsyncKeepsBitsAway(t *testing.T) {

@@ -41,6 +41,13 @@ func (f *file) notePrivileges() {
 	}
 }
 
+// hasPrivileges tells whether f has any, which are not durable when its store is.
+func (f *file) hasPrivileges() bool {
+	f.times.Lock()
+	defer f.times.Unlock()
+	return f.privileges.capability != nil || f.privileges.bits != 0
+}
+
 // getXAttr is getxattr(2) of path, which is f unless that is nil. What f has noted holds
 // also where the backing kernel has just taken it.
 func (f *file) getXAttr(path, attr string, dest []byte) (int, error) {
