@@ -172,6 +172,39 @@ func TestSpaceBelowMount(t *testing.T) {
 	d.umount()
 }
 
+// Files of several file systems that are mounted inside of the folder have numbers of their
+// own, whatever those of the backing files are: programs tell hard links by them.
+func TestNumbersBelowMount(t *testing.T) {
+	back := t.TempDir()
+	number := func(path string) uint64 {
+		t.Helper()
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Ino
+	}
+	for _, name := range []string{"a", "b"} {
+		dir := filepath.Join(back, name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(dir, unix.MNT_DETACH)
+		write(t, filepath.Join(dir, "f"), nil)
+	}
+	if a, b := number(filepath.Join(back, "a", "f")), number(filepath.Join(back, "b", "f")); a != b {
+		t.Fatalf("the first files of two file systems are numbers %d and %d", a, b)
+	}
+	d := mountRO(t, back)
+	if a, b := number(d.path("a", "f")), number(d.path("b", "f")); a == b {
+		t.Errorf("both files are number %d", a)
+	}
+	d.umount()
+}
+
 // space is the size of a file system, in bytes.
 func space(t *testing.T, dir string) uint64 {
 	t.Helper()
