@@ -66,14 +66,14 @@ func (m *mount) mountFlags() (flags uintptr) {
 		flags |= unix.MS_RDONLY
 	}
 	for _, r := range m.opt.Restrict {
-		switch r {
-		case "nosuid":
-			flags |= unix.MS_NOSUID
-		case "nodev":
-			flags |= unix.MS_NODEV
-		case "noexec":
-			flags |= unix.MS_NOEXEC
-		}
+		flags |= restrictions[r]
 	}
 	return flags
+}
+
+// restrictions are the flags of mount(2) that Options.Restrict may name.
+var restrictions = map[string]uintptr{
+	"nosuid": unix.MS_NOSUID,
+	"nodev":  unix.MS_NODEV,
+	"noexec": unix.MS_NOEXEC,
 }

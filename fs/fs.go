@@ -16,11 +16,13 @@
 package fs
 
 import (
+	"fmt"
 	"io"
 	"log"
 	"time"
 
 	"lazyfs/codec"
+	"lazyfs/store"
 )
 
 // Options adjust Mount. The zero value mounts read-only.
@@ -70,4 +72,13 @@ func (o *Options) setDefaults() {
 	if o.Log == nil {
 		o.Log = log.New(io.Discard, "", 0)
 	}
+}
+
+func (o *Options) check() error {
+	for _, r := range o.Restrict {
+		if restrictions[r] == 0 {
+			return fmt.Errorf("restriction is %q, want nosuid, nodev or noexec", r)
+		}
+	}
+	return store.CreateOptions{Codec: o.Codec, Level: o.Level, FrameSize: o.FrameSize}.Check()
 }

@@ -73,6 +73,9 @@ type Server struct {
 // As root it mounts by itself, otherwise through fusermount3.
 func Mount(source, dir string, o Options) (*Server, error) {
 	o.setDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	m, err := newMount(source, o)
 	if err != nil {
 		return nil, err

@@ -108,6 +108,12 @@ func firstBlock(o CreateOptions) ([]byte, error) {
 	return b, nil
 }
 
+// Check tells what is wrong with o, if anything is.
+func (o CreateOptions) Check() error {
+	_, err := newSuperblock(o)
+	return err
+}
+
 func newSuperblock(o CreateOptions) (*superblock, error) {
 	if o.FrameSize == 0 {
 		o.FrameSize = DefaultFrameSize
