@@ -35,3 +35,18 @@ func TestNumberOfAnotherType(t *testing.T) {
 		t.Errorf("open: %v, want %v", err, unix.ESTALE)
 	}
 }
+
+// A folder that was closed, and has no name by which to open it again, is not found.
+func TestFolderWithoutName(t *testing.T) {
+	m, back := unmounted(t)
+	if err := os.Mkdir(filepath.Join(back, "d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n := m.lookUp(t, 1, "d")
+	for m.nodes.folders.giveUp() {
+	}
+	m.nodes.folders.move(n, nil, "")
+	if _, err := m.useFolder(n.id); err != unix.ESTALE {
+		t.Errorf("it is used with %v, want %v", err, unix.ESTALE)
+	}
+}
