@@ -84,6 +84,40 @@ func TestOrdinaryUser(t *testing.T) {
 	d.terminate()
 }
 
+// A mount of an ordinary user that is in use is taken out of sight in the end.
+func TestTerminateBusyOfUser(t *testing.T) {
+	const nobody = 65534
+	back, dir := foldersOf(t, nobody)
+	user := &syscall.Credential{Uid: nobody, Gid: nobody}
+	d := startCopy(t, mountSpec{Source: back, Dir: dir, Writable: true}, user)
+	holder := exec.Command("sh", "-ec", "echo held >f; exec 3<f; echo; read end")
+	holder.Dir = dir
+	holder.SysProcAttr = &syscall.SysProcAttr{Credential: user}
+	in, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Wait()
+	defer in.Close()
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	d.terminate()
+	if err := unix.Unmount(dir, 0); err != unix.EINVAL {
+		t.Errorf("umount of what is gone: %v, want %v", err, unix.EINVAL)
+	}
+	if got := unpack(t, filepath.Join(back, "f.lazy")); string(got) != "held\n" {
+		t.Errorf("the store has %q", got)
+	}
+}
+
 // What its owner makes unreadable keeps its name, and is not taken for something new.
 func TestUnreadableKeepsName(t *testing.T) {
 	const nobody = 65534
