@@ -50,3 +50,37 @@ func TestFolderWithoutName(t *testing.T) {
 		t.Errorf("it is used with %v, want %v", err, unix.ESTALE)
 	}
 }
+
+// A folder that was closed is not found by its name where others have put another one.
+func TestFolderInPlaceOfAnother(t *testing.T) {
+	m, back := unmounted(t)
+	path := filepath.Join(back, "d")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n := m.lookUp(t, 1, "d")
+	for m.nodes.folders.giveUp() {
+	}
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := open()
+	for range 10 {
+		if _, err := m.useFolder(n.id); err != unix.ESTALE {
+			t.Fatalf("it is used with %v, want %v", err, unix.ESTALE)
+		}
+	}
+	if after := open(); after >= before+10 {
+		t.Errorf("%d descriptors are open, were %d", after, before)
+	}
+}

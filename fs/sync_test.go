@@ -145,36 +145,6 @@ func TestShrinkTriesAgain(t *testing.T) {
 	}
 }
 
-// Who waits because too many files wait for their sync goes on when fewer do since one of them
-// is used again, of which nothing is closed then, and when the mount ends.
-func TestRoomWithoutClose(t *testing.T) {
-	for name, makeRoom := range map[string]func(*file){
-		"one is used again": func(f *file) { f.m.files.get(f.shown) },
-		"the mount ends":    func(f *file) { f.m.files.closeAll() },
-	} {
-		m := &mount{}
-		m.files.init()
-		m.files.limit = 0
-		f, err := m.files.add(&file{m: m})
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.files.leave(f, f.committed)
-		done := make(chan struct{})
-		go func() {
-			m.files.waitForRoom()
-			close(done)
-		}()
-		<-m.files.full
-		makeRoom(f)
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			t.Errorf("%s: it waits still", name)
-		}
-	}
-}
-
 // However many names a file has in one folder, its fsync syncs that folder once.
 func TestSyncManyNames(t *testing.T) {
 	m, _ := unmounted(t)
