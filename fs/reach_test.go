@@ -84,3 +84,27 @@ func TestFolderInPlaceOfAnother(t *testing.T) {
 		t.Errorf("%d descriptors are open, were %d", after, before)
 	}
 }
+
+// Who finds a file by a name of it does not keep the folder open.
+func TestFoldersAreGivenBack(t *testing.T) {
+	m, _ := unmounted(t)
+	n := m.lookUp(t, 1, "a")
+	users := m.root.dir.open.users.Load()
+	var st unix.Stat_t
+	if err := m.nodes.stat(n, &st); err != nil {
+		t.Error(err)
+	}
+	if named, err := m.nodes.atName(n, func(int, string) error { return nil }); !named || err != nil {
+		t.Errorf("it has a name: %v, %v", named, err)
+	}
+	for _, read := range []bool{false, true} {
+		fd, _, _, err := m.nodes.openPath(n, read)
+		if err != nil {
+			t.Error(err)
+		}
+		unix.Close(fd)
+	}
+	if got := m.root.dir.open.users.Load(); got != users {
+		t.Errorf("the folder has %d users, had %d", got, users)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lazyfs/store"
 )
 
@@ -76,13 +78,21 @@ func TestRoomWithoutClose(t *testing.T) {
 	}
 }
 
-// A sync in the background of a file that somebody uses leaves it to him alone.
+// A sync in the background of a file that somebody uses leaves it to him alone, with the time
+// of what was written, and with a failure that he is to be told.
 func TestBackgroundSyncGivesBack(t *testing.T) {
 	m, _ := unmounted(t)
 	f := written(t, m)
+	f.fail(unix.EIO)
 	m.files.syncOlder(0)
 	if !f.since.IsZero() || !f.committed() {
 		t.Error("it is not synced")
+	}
+	if !f.settled {
+		t.Error("the backing file has not the time that users see")
+	}
+	if err := f.sync(); err != unix.EIO {
+		t.Errorf("fsync: %v, want %v", err, unix.EIO)
 	}
 	m.files.release(f)
 	if c := m.counters(); c.Waiting != 1 {
