@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"lazyfs/internal/uffd"
 	"lazyfs/store"
 )
 
@@ -24,12 +26,17 @@ func abandonedBody(args []string) error {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(-1) // It would wait for the pages.
 	b, frame := m.Bytes(), int(m.FrameSize)
 	resident := []int{20 * frame, len(b) - frame} // Little is absent before them, and much between.
 	for _, at := range resident {
 		if err := m.Prefetch(Range{int64(at), 1}); err != nil {
 			return err
 		}
+	}
+	// The pager does this to a page that can't be read.
+	if _, err := uffd.FromFd(m.fds[fdUffd], m.Features).Poison(uintptr(m.Base)+3*pageSize, pageSize); err != nil {
+		return err
 	}
 	for n := range maxStarts {
 		if err := os.WriteFile(filepath.Join(os.Getenv(stillbornEnv), strconv.Itoa(n)), nil, 0o600); err != nil {
@@ -83,7 +90,7 @@ func abandonedBody(args []string) error {
 func TestMapAbandoned(t *testing.T) {
 	for _, kind := range []string{"read-only", "writable", "private"} {
 		c := command("abandoned", pack(t, content(8<<20, 75), store.CreateOptions{}), kind)
-		c.Env = append(c.Env, stillbornEnv+"="+t.TempDir(), "GOMAXPROCS=8")
+		c.Env = append(c.Env, stillbornEnv+"="+t.TempDir(), "GOMAXPROCS=8", "GODEBUG=asyncpreemptoff=1")
 		run(t, c, tooLong)
 	}
 }
