@@ -43,6 +43,30 @@ func TestMapRanges(t *testing.T) {
 			}
 		}
 	}
+	var last Range
+	for last = range m.Resident() {
+	}
+	if last.End() != m.Size() {
+		t.Errorf("resident: the last range ends at %#x, want %#x", last.End(), m.Size())
+	}
+}
+
+// What a Sync has begun to write back and not committed is dirty.
+func TestMapDirtyBesideSync(t *testing.T) {
+	m := mustMap(t, pack(t, make([]byte, 1<<20), store.CreateOptions{}), Options{Private: true})
+	pagers, err := mapTable(m.fds[fdTable], m.frames(), true)
+	must(t, "map the table", err)
+	defer pagers.close()
+	pagers.dirty.set(5)
+	pagers.dirty.clear(5)
+	pagers.syncing.set(5)
+	want := []Range{{5 * m.FrameSize, m.FrameSize}}
+	if got := slices.Collect(m.Dirty()); !slices.Equal(got, want) {
+		t.Errorf("dirty is %v, want %v", got, want)
+	}
+	if got := m.Stats().Dirty; got != m.FrameSize {
+		t.Errorf("%d bytes are dirty, want %d", got, m.FrameSize)
+	}
 }
 
 // No range of Resident is empty, while pages come and go.
