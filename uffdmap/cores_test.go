@@ -62,4 +62,9 @@ func TestStay(t *testing.T) {
 			t.Error("a thread is kept after its end")
 		}
 	}
+	end = cores.stay()
+	if one := affinity(t); one.Count() != 1 {
+		t.Errorf("when all have ended a thread stays on %d cores, want 1", one.Count())
+	}
+	end()
 }

@@ -78,6 +78,19 @@ func TestWireLongest(t *testing.T) {
 	}
 }
 
+// Who dies without having read all is no error, either.
+func TestWireReset(t *testing.T) {
+	in, out, err := socketPair()
+	must(t, "make a socket pair", err)
+	defer unix.Close(in)
+	c := &conn{fd: in}
+	must(t, "send", c.send(message{Verb: verbReply}))
+	unix.Close(out)
+	if _, err := c.receive(); err != io.EOF {
+		t.Errorf("receive: %v, want io.EOF", err)
+	}
+}
+
 func connected(t *testing.T) (in, out *conn) {
 	t.Helper()
 	a, b, err := socketPair()
