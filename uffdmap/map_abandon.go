@@ -6,8 +6,8 @@ import (
 	"lazyfs/internal/uffd"
 )
 
-// maxPoisoned bounds the pages that are absent side by side and are poisoned one by one,
-// in bytes: a poisoned page costs an entry of a page table, and a mapping may be much
+// maxPoisoned bounds the pages that are absent side by side and are poisoned one by one
+// where they can be protected at once, in bytes: a poisoned page costs an entry of a page table, and a mapping may be much
 // larger than all memory.
 const maxPoisoned = 2 << 20
 
@@ -22,9 +22,8 @@ func (m *Mapping) abandon() {
 	}
 	for off := int64(0); off < m.Len; {
 		hole, end := m.nextHole(off)
-		if end-hole > maxPoisoned {
-			unix.Mprotect(m.mem[hole:end], unix.PROT_NONE)
-		} else {
+		// Memory may be in as many pieces already as the kernel allows.
+		if end-hole <= maxPoisoned || unix.Mprotect(m.mem[hole:end], unix.PROT_NONE) != nil {
 			m.poison(u, hole, end)
 		}
 		off = end

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -149,4 +150,56 @@ func someAbandonedBody(args []string) error {
 // not wait for ever.
 func TestMapSomeAbandoned(t *testing.T) {
 	run(t, command("some abandoned", t.TempDir()), tooLong)
+}
+
+func init() { bodies["many pieces"] = manyPiecesBody }
+
+// manyPiecesBody abandons a mapping in a process whose memory is in as many pieces as the
+// kernel allows.
+func manyPiecesBody(args []string) error {
+	debug.SetGCPercent(-1)
+	m, err := Map(args[0], Options{})
+	if err != nil {
+		return err
+	}
+	middle := int(m.Size()) / 2
+	if err := m.Prefetch(Range{int64(middle), 1}); err != nil {
+		return err
+	}
+	limit, err := os.ReadFile("/proc/sys/vm/max_map_count")
+	if err != nil {
+		return err
+	}
+	pieces, err := strconv.Atoi(strings.TrimSpace(string(limit)))
+	if err != nil {
+		return err
+	}
+	b, err := unix.Mmap(-1, 0, pieces*pageSize, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return err
+	}
+	for at := 0; err == nil; at += 2 * pageSize {
+		err = unix.Mprotect(b[at:at+pageSize], unix.PROT_READ)
+	}
+	if err != unix.ENOMEM {
+		return fmt.Errorf("protect: %w, want ENOMEM", err)
+	}
+	m.client.mu.Lock()
+	m.abandon()
+	m.client.mu.Unlock()
+	if err := unix.Munmap(b); err != nil {
+		return err
+	}
+	for _, at := range []int{0, middle - pageSize, len(m.Bytes()) - 1} {
+		if v, fault := peek(m.Bytes(), at); fault == 0 {
+			return fmt.Errorf("byte %d of an absent page is %#x, want a fault", at, v)
+		}
+	}
+	return m.Close()
+}
+
+// Nor does who touches an absent page wait where the kernel allows no other protection for
+// many of them.
+func TestMapAbandonedInManyPieces(t *testing.T) {
+	run(t, command("many pieces", pack(t, content(8<<20, 75), store.CreateOptions{})), tooLong)
 }
