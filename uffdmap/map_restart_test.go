@@ -223,6 +223,11 @@ func TestMapAfterFailure(t *testing.T) {
 	}
 	other := mustMap(t, path, Options{})
 	m.Close() // says the same
+	third := mustMap(t, path, Options{})
+	if third.client != other.client {
+		t.Error("mappings that are served have pagers of their own")
+	}
+	must(t, "close", third.Close())
 	must(t, "prefetch", other.Prefetch(Range{0, other.Size()}))
 	same(t, "mapping", other.Bytes(), data)
 	must(t, "close", other.Close())

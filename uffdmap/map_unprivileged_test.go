@@ -102,6 +102,15 @@ func underWayBody(args []string) error {
 	if _, err := Map(args[0], Options{}); !errors.Is(err, unix.ETOOMANYREFS) {
 		return fmt.Errorf("map: %w, want ETOOMANYREFS", err)
 	}
+	if _, err := m.Snapshot(); !errors.Is(err, unix.ETOOMANYREFS) {
+		return fmt.Errorf("snapshot: %w, want ETOOMANYREFS", err)
+	}
+	m.client.mu.Lock()
+	open := len(m.client.calls)
+	m.client.mu.Unlock()
+	if open > 0 {
+		return fmt.Errorf("%d requests that were never sent are open", open)
+	}
 	if err := errors.Join(m.Prefetch(Range{0, m.Size()}), killBoth()); err != nil {
 		return err
 	}
