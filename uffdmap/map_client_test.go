@@ -107,3 +107,30 @@ func TestClientCantAttach(t *testing.T) {
 		}
 	}
 }
+
+// What is asked when both helpers have just died their successors are asked.
+func TestClientAsksSuccessors(t *testing.T) {
+	dead, end, err := socketPair()
+	must(t, "make a socket pair", err)
+	unix.Close(end)
+	defer unix.Close(dead)
+	c := &client{conn: &conn{fd: dead}, calls: map[uint64]*call{}, maps: map[int32]*Mapping{}}
+	answered := make(chan error, 1)
+	go func() { answered <- c.call(message{Verb: verbSync, ID: 1}) }()
+	eventually(t, "the call", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.calls) > 0 || len(answered) > 0
+	})
+	in, out := connected(t)
+	c.mu.Lock()
+	c.conn = in
+	c.attachAll()
+	c.mu.Unlock()
+	m, err := out.receive()
+	if err != nil || m.Verb != verbSync || m.ID != 1 {
+		t.Errorf("the successors are asked to %s mapping %d (%v), want %s of 1", m.Verb, m.ID, err, verbSync)
+	}
+	c.hear(message{Verb: verbReply, Seq: m.Seq})
+	must(t, "sync", <-answered)
+}
