@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,17 +93,7 @@ func TestInterruptedPackNamedPipe(t *testing.T) {
 
 // An interrupted pack of a folder removes all that it had made.
 func TestInterruptedPackFolder(t *testing.T) {
-	dir := t.TempDir()
-	for i := range 50 {
-		write(t, fmt.Sprintf("%s/src/%d", dir, i), noise(uint64(i), 2<<20))
-	}
-	c := command(dir, "pack", "src", "dst", "--jobs", "1", "--codec", "zstd", "--level", "9")
-	var errs bytes.Buffer
-	c.Stderr = &errs
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "pack has begun", func() bool { return len(list(t, dir)) == 2 })
+	dir, c, errs := packNoise(t)
 	if err := c.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +102,35 @@ func TestInterruptedPackFolder(t *testing.T) {
 	if got := list(t, dir); !slices.Equal(got, []string{"src"}) {
 		t.Errorf("interrupted pack left %q", got)
 	}
+}
+
+// What is killed leaves nothing of a folder under its name.
+func TestKilledPackFolder(t *testing.T) {
+	dir, c, _ := packNoise(t)
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // it was killed
+	if got := list(t, dir); len(got) != 2 || !strings.HasPrefix(got[0], ".lazyfs-") || !strings.HasSuffix(got[0], ".tmp") || got[1] != "src" {
+		t.Errorf("killed pack left %q, want .lazyfs-*.tmp and src", got)
+	}
+}
+
+// packNoise packs the folder src, which takes long, and returns once that has begun. In
+// the folder dir there is nothing else before.
+func packNoise(t *testing.T) (dir string, c *exec.Cmd, errs *bytes.Buffer) {
+	t.Helper()
+	dir, errs = t.TempDir(), new(bytes.Buffer)
+	for i := range 50 {
+		write(t, fmt.Sprintf("%s/src/%d", dir, i), noise(uint64(i), 2<<20))
+	}
+	c = command(dir, "pack", "src", "dst", "--jobs", "1", "--codec", "zstd", "--level", "9")
+	c.Stderr = errs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "pack has begun", func() bool { return len(list(t, dir)) == 2 })
+	return dir, c, errs
 }
 
 // A closed terminal, of which the shell and the kernel may tell one after the other,
