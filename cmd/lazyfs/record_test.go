@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -52,6 +53,31 @@ func TestRecordOfDeadDaemon(t *testing.T) {
 	r.file.Close() // gives the lock back, as the end of the process does
 	if fd, err := other.openDaemon(); fd >= 0 || err != nil {
 		t.Errorf("dead daemon whose number is taken: pidfd %d, %v, want -1", fd, err)
+	}
+}
+
+// A daemon that was killed is dying until nothing is left of it.
+func TestRecordDying(t *testing.T) {
+	c := exec.Command("true")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Waitid(unix.P_PID, c.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	r := &record{recordData: recordData{PID: c.Process.Pid}}
+	if !r.dying() {
+		t.Error("a process that has ended and is waited for is not dying")
+	}
+	if err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if r.dying() {
+		t.Error("a process that is no more is dying")
+	}
+	r.PID = os.Getpid()
+	if r.dying() {
+		t.Error("a process that lives is dying")
 	}
 }
 
