@@ -125,6 +125,18 @@ func TestUmountOfUser(t *testing.T) {
 	}
 }
 
+// An ordinary user is told which mount it is that is not his, and it stays.
+func TestUmountOfRoot(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	mountStore(t, dir, "stores", "mnt")
+	out := asUser(t, dir, `$lazyfs umount mnt || echo "exit code $?"`, "")
+	if !strings.HasPrefix(out, "lazyfs umount: "+dir+"/mnt: open /run/lazyfs/") || !strings.HasSuffix(out, ": permission denied\nexit code 3\n") {
+		t.Errorf("a user's umount says %q, want that the mount's record is not for him", out)
+	}
+	must(t, dir, "umount", "mnt")
+}
+
 // XDG_RUNTIME_DIR may be the folder of another user, as after su(1), a file, or relative:
 // the mount is found all the same.
 func TestRuntimeFolder(t *testing.T) {

@@ -41,7 +41,7 @@ func umount(ctx context.Context, args []string) error {
 	}
 	r, err := openRecord(m)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", m.dir, err)
 	}
 	pidfd := -1
 	if r != nil {
