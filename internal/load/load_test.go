@@ -131,6 +131,16 @@ func TestVerifyFindsLostWrites(t *testing.T) {
 	}
 }
 
+// What was written until the runtime was over is verified however long that takes.
+func TestVerifyAfterRuntime(t *testing.T) {
+	const size = 64 * 512
+	o := checked(t, Options{Mode: RandWrite, Verify: true, Jobs: 1, Runtime: time.Second, TimeBased: true}, size)
+	m := &memTarget{b: make([]byte, size), onWrite: func(int64) bool { return false }}
+	if _, err := Run(t.Context(), m, o, nil); !errors.As(err, new(*VerifyError)) {
+		t.Errorf("all writes lost: %v, want a VerifyError", err)
+	}
+}
+
 // A sync that fails ends a run, also one that could verify what it has written so far.
 func TestSyncFails(t *testing.T) {
 	const size = 64 * 512
