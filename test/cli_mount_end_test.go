@@ -74,6 +74,29 @@ func TestUmountInPIDNamespace(t *testing.T) {
 	}
 }
 
+// A mount whose record can't be written, by which umount would find its daemon, is none.
+func TestMountWithoutRecord(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stores/README", nil)
+	c := exec.Command("unshare", "--mount", "sh", "-c", `
+		mkdir mnt
+		mount -t tmpfs -o size=4k none /run
+		dd if=/dev/zero of=/run/full bs=4096 count=1 status=none
+		"$0" mount stores mnt
+		code=$?
+		ls mnt /run/lazyfs >&2
+		umount mnt 2>/dev/null # fails as it should
+		exit $code`, binary)
+	c.Dir = dir
+	r := finish(t, c)
+	if want := "lazyfs mount: write /run/lazyfs/"; r.code != 3 || r.out != "" || !strings.HasPrefix(r.err, want) {
+		t.Errorf("mount: %+v, want exit code 3 and %q", r, want)
+	}
+	if want := ": no space left on device\n/run/lazyfs:\n\nmnt:\n"; !strings.HasSuffix(r.err, want) {
+		t.Errorf("mount and what it left: %q, want %q at the end", r.err, want)
+	}
+}
+
 // A mount that is interrupted before it is ready leaves no mount and no daemon.
 func TestMountInterrupted(t *testing.T) {
 	dir := t.TempDir()
