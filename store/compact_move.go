@@ -37,18 +37,17 @@ func (c *compactor) moveAll(moves []move, left int64) error {
 		if err == nil {
 			err = c.s.Sync() // Which frees their old places.
 		}
-		if isNoSpace(err) && (n > 1 || !again) {
+		switch {
+		case isNoSpace(err) && (n > 1 || !again):
 			again = n == 1
 			c.step, c.poor = bytes/4, true
 			if err := c.giveBack(); err != nil {
 				return err
 			}
 			continue // Those that moved already are passed over.
-		}
-		if err != nil {
+		case err != nil:
 			return err
-		}
-		if c.poor {
+		case c.poor:
 			if err := c.trim(); err != nil {
 				return err
 			}
