@@ -56,7 +56,7 @@ func (s *Store) cut(size int64) error {
 	if err := s.dropFrames(s.frameCount(size), maxFrameNumber+1); err != nil {
 		return err
 	}
-	s.blank(last)
+	last.blank()
 	return nil
 }
 
@@ -95,7 +95,7 @@ func (s *Store) punch(from, to int64) error {
 	if first > last { // Within one frame.
 		part, err := s.edge(from, to)
 		if err == nil {
-			s.blank(part)
+			part.blank()
 		}
 		return err
 	}
@@ -110,8 +110,8 @@ func (s *Store) punch(from, to int64) error {
 	if err := s.dropFrames(first, last); err != nil {
 		return err
 	}
-	s.blank(head)
-	s.blank(tail)
+	head.blank()
+	tail.blank()
 	return nil
 }
 
@@ -144,7 +144,8 @@ func (s *Store) edge(from, to int64) (edge, error) {
 	return edge{d, in, in + to - from}, err
 }
 
-func (s *Store) blank(e edge) {
+// blank zeroes the part. The caller holds mu.
+func (e edge) blank() {
 	if e.frame != nil {
 		clear(e.frame.plain.b[e.from:e.to])
 	}
