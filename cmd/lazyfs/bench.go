@@ -102,7 +102,7 @@ func (b *bencher) measure(ctx context.Context, target benchTarget, path string) 
 	}
 	p := newProgress(b.quiet, b.options.Name)
 	results, runErr := load.Run(ctx, watched, b.options, func(l load.Progress) {
-		b.show(p, l)
+		showLoad(p, l)
 		if touches != nil {
 			touches.look(touches.seen)
 		}
@@ -131,8 +131,8 @@ func (b *bencher) measure(ctx context.Context, target benchTarget, path string) 
 	return errors.Join(errs...)
 }
 
-// show tells the progress of a run as fio does.
-func (b *bencher) show(p *progress, l load.Progress) {
+// showLoad tells the progress of a run as fio does.
+func showLoad(p *progress, l load.Progress) {
 	p.show(func(time.Duration) string {
 		text := fmt.Sprintf("%.0f%%, %.1f MB/s, %.0f IOPS", 100*l.Part, float64(l.Bytes)/l.Elapsed.Seconds()/1e6, float64(l.IOs)/l.Elapsed.Seconds())
 		if left := l.Left(); left > 0 {
