@@ -46,30 +46,15 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) (altered bool, err e
 		return false, err
 	}
 	defer m.done(u)
-	uid, gid := -1, -1
-	if id, ok := in.GetUID(); ok {
-		uid = int(id)
+	newOwner, err := u.setOwner(in)
+	if err != nil {
+		return false, err
 	}
-	if id, ok := in.GetGID(); ok {
-		gid = int(id)
+	newMode, err := u.setMode(n, in)
+	if err != nil {
+		return false, err
 	}
-	if uid != -1 || gid != -1 {
-		set := func() error { return unix.Fchownat(u.fd, "", uid, gid, unix.AT_EMPTY_PATH) }
-		if err := u.file.setBits(0, set); err != nil {
-			return false, err
-		}
-		altered = true
-	}
-	if mode, ok := in.GetMode(); ok {
-		if n.mode == unix.S_IFLNK {
-			return false, unix.EOPNOTSUPP
-		}
-		set := func() error { return unix.Chmod(procPath(u.fd), mode) }
-		if err := u.file.setBits(mode, set); err != nil {
-			return false, err
-		}
-		altered = true
-	}
+	altered = newOwner || newMode
 	switch {
 	case in.Valid&(fuse.FATTR_ATIME|fuse.FATTR_MTIME) == 0:
 	case !altered && n.mode == unix.S_IFREG && onlyTells(n, u, in):
@@ -81,6 +66,33 @@ func (m *mount) setInode(n *node, in *fuse.SetAttrInCommon) (altered bool, err e
 		u.file.touched()
 	}
 	return true, err
+}
+
+// setOwner changes owner and group of u, if in has any, and tells whether it has.
+func (u inUse) setOwner(in *fuse.SetAttrInCommon) (bool, error) {
+	uid, gid := -1, -1
+	if id, ok := in.GetUID(); ok {
+		uid = int(id)
+	}
+	if id, ok := in.GetGID(); ok {
+		gid = int(id)
+	}
+	if uid == -1 && gid == -1 {
+		return false, nil
+	}
+	return true, u.file.setBits(0, func() error { return unix.Fchownat(u.fd, "", uid, gid, unix.AT_EMPTY_PATH) })
+}
+
+// setMode changes the mode of u, the inode of n, if in has one, and tells whether it has.
+func (u inUse) setMode(n *node, in *fuse.SetAttrInCommon) (bool, error) {
+	mode, ok := in.GetMode()
+	switch {
+	case !ok:
+		return false, nil
+	case n.mode == unix.S_IFLNK:
+		return false, unix.EOPNOTSUPP
+	}
+	return true, u.file.setBits(mode, func() error { return unix.Chmod(procPath(u.fd), mode) })
 }
 
 // onlyTells tells whether in has but the mtime of u, the regular file n, as it is
