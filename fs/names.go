@@ -91,11 +91,16 @@ func (m *mount) find(dir place, name string) (entry, error) {
 			return e, nil
 		}
 	}
-	e = entry{}
-	var ok bool
-	if e.backing, ok = StoreName(name); !ok || isLong(name) {
+	return m.findStore(dir, name)
+}
+
+// findStore looks up name in folder dir as that of a store with the suffix.
+func (m *mount) findStore(dir place, name string) (entry, error) {
+	backing, ok := StoreName(name)
+	if !ok || isLong(name) {
 		return entry{}, unix.ENOENT
 	}
+	e := entry{backing: backing}
 	if err := m.statAt(dir, &e); err != nil {
 		return entry{}, err
 	}
