@@ -28,27 +28,10 @@ type newFile struct {
 // createFile opens an empty file that finish will name path. Without force it
 // refuses a path that exists. The caller calls discard in the end.
 func createFile(path string, force bool) (*newFile, error) {
-	switch info, err := os.Lstat(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	path, err := newPath(path, force)
+	if err != nil {
 		return nil, err
-	case !force && info.Mode().Type()&^fs.ModeSymlink == 0: // a regular file, or a link
-		return nil, fmt.Errorf("%s: exists: --force replaces it", path)
-	default:
-		// A symbolic link stays; the file it leads to is replaced.
-		if info.Mode()&fs.ModeSymlink != 0 {
-			if path, err = filepath.EvalSymlinks(path); err != nil {
-				return nil, err
-			}
-			if info, err = os.Stat(path); err != nil {
-				return nil, err
-			}
-		}
-		if !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("%s: not a regular file: it can't be replaced", path)
-		}
 	}
-
 	n := &newFile{path: path, force: force}
 	folder := filepath.Dir(path)
 	fd, err := unix.Open(folder, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
@@ -63,6 +46,32 @@ func createFile(path string, force bool) (*newFile, error) {
 	n.temp = tempName(path)
 	n.File, err = os.OpenFile(n.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	return n, err
+}
+
+// newPath is where a new file called path lies: in place of the file that has the name, or
+// to which a symbolic link of that name leads, which stays. Without force there may be
+// neither.
+func newPath(path string, force bool) (string, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil
+	case err != nil:
+		return "", err
+	case !force && info.Mode().Type()&^fs.ModeSymlink == 0: // a regular file, or a link
+		return "", fmt.Errorf("%s: exists: --force replaces it", path)
+	case info.Mode()&fs.ModeSymlink != 0:
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return "", err
+		}
+		if info, err = os.Stat(path); err != nil {
+			return "", err
+		}
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s: not a regular file: it can't be replaced", path)
+	}
+	return path, nil
 }
 
 // createOutput opens an empty file that finish will name path, in place of one that
