@@ -107,18 +107,17 @@ func (c *checker) frames(next, end int64) (int64, error) {
 	if s.closed {
 		return 0, os.ErrClosed
 	}
-	var numbers []int64
-	var entries []entry
+	var found []frameEntry
 	from := next
 	if next == 0 && s.inline.data != nil {
 		e, _ := s.entryOf(0)
-		numbers, entries, from = append(numbers, 0), append(entries, e), 1
+		found, from = append(found, frameEntry{0, e}), 1
 	}
 	scanned := s.idx.scan(from, end, func(n int64, e entry) bool {
-		numbers, entries = append(numbers, n), append(entries, e)
-		return len(numbers) < checkBatch
+		found = append(found, frameEntry{n, e})
+		return len(found) < checkBatch
 	})
-	if err := c.verify(numbers, entries); err != nil {
+	if err := c.verify(found); err != nil {
 		return 0, err
 	}
 	var bad *DamageError
@@ -129,30 +128,24 @@ func (c *checker) frames(next, end int64) (int64, error) {
 	if scanned != nil {
 		return 0, scanned
 	}
-	if len(numbers) < checkBatch {
+	if len(found) < checkBatch {
 		return end, nil
 	}
-	return numbers[len(numbers)-1] + 1, nil
+	return found[len(found)-1].number + 1, nil
 }
 
 // verify decodes frames in parallel and notes the damaged ones in order.
-func (c *checker) verify(numbers []int64, entries []entry) error {
-	s := c.s
-	errs := make([]error, len(numbers))
+func (c *checker) verify(frames []frameEntry) error {
+	errs := make([]error, len(frames))
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	const step = 16
-	for at := 0; at < len(numbers); at += step {
+	for at := 0; at < len(frames); at += step {
 		g.Go(func() error {
-			b := getBuffer(s.frameSize)
+			b := getBuffer(c.s.frameSize)
 			defer putBuffer(b)
-			for i := at; i < min(at+step, len(numbers)); i++ {
-				switch k := entries[i].kind(); {
-				case k == kindInline || entries[i].onDisk():
-					errs[i] = c.frame(numbers[i], entries[i], b.b[:s.frameSize])
-				default:
-					errs[i] = s.blame(checkFrameEntry(entries[i], numbers[i], s.frameSize, maxFileSize), numbers[i])
-				}
+			for i := at; i < min(at+step, len(frames)); i++ {
+				errs[i] = c.verifyOne(frames[i], b.b[:c.s.frameSize])
 			}
 			return nil
 		})
@@ -166,12 +159,16 @@ func (c *checker) verify(numbers []int64, entries []entry) error {
 	return nil
 }
 
-// frame decodes frame n into dst. That the disk fails where it lies is damage of that one
-// alone.
-func (c *checker) frame(n int64, e entry, dst []byte) error {
-	err := c.s.decodeFrame(n, e, dst)
+// verifyOne decodes a frame into b, a whole frame, or checks the entry of one that has no
+// bytes. That the disk fails where a frame lies is damage of that one alone.
+func (c *checker) verifyOne(f frameEntry, b []byte) error {
+	s := c.s
+	if f.entry.kind() != kindInline && !f.entry.onDisk() {
+		return s.blame(checkFrameEntry(f.entry, f.number, s.frameSize, maxFileSize), f.number)
+	}
+	err := s.decodeFrame(f.number, f.entry, b)
 	if errors.Is(err, unix.EIO) {
-		return c.s.blame(damagef(framePart(e.kind(), n), e.off(), "%v", unix.EIO), n)
+		return s.blame(damagef(framePart(f.entry.kind(), f.number), f.entry.off(), "%v", unix.EIO), f.number)
 	}
 	return err
 }
