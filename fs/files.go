@@ -51,10 +51,6 @@ func (t *files) ref(f *file) {
 	}
 }
 
-// find returns the store-backed file of a backing inode if that is open, counting
-// one reference.
-func (t *files) find(i inode) *file { return t.get(shown{i, true}) }
-
 // has tells whether the file shown as s is open.
 func (t *files) has(s shown) bool {
 	t.mu.Lock()

@@ -106,7 +106,7 @@ func (m *mount) probe(dir place, e *entry) error {
 
 // probeKnown is probe without reading the file; false if that is to be done.
 func (m *mount) probeKnown(e *entry) bool {
-	if f := m.files.find(inodeOf(&e.st)); f != nil {
+	if f := m.files.get(shown{inodeOf(&e.st), true}); f != nil {
 		defer m.files.release(f)
 		if size, ok := f.plainSize(); ok {
 			e.store, e.size = true, size
