@@ -191,8 +191,8 @@ func (m *Mapping) buildMemory() error {
 	}
 	m.Base = uint64(address(m.mem))
 	m.first.Store(&m.mem[0])
-	if err := unix.Madvise(m.mem, unix.MADV_DONTFORK); err != nil {
-		return fmt.Errorf("keep memory from children: %w", err)
+	if err := keepFromChildren(m.mem); err != nil {
+		return err
 	}
 	return refuseHugePages(m.mem)
 }

@@ -149,9 +149,8 @@ func (v *Viewer) setUpMemory() error {
 	}
 	v.scratch.size = max(v.frameSize(), minScratch)
 	v.staging.size, v.staging.huge = hugeSize, true
-	// A forked child would find zeros where pages are absent.
-	if err := unix.Madvise(v.mem.b, unix.MADV_DONTFORK); err != nil {
-		return fmt.Errorf("keep memory from children: %w", err)
+	if err := keepFromChildren(v.mem.b); err != nil {
+		return err
 	}
 	if !v.editable && v.limit == 0 {
 		return nil

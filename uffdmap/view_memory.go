@@ -56,6 +56,15 @@ func openMemory(b []byte, prot int) error {
 	return errors.Join(unix.Munlock(b), unix.Mprotect(b, prot))
 }
 
+// keepFromChildren leaves b out of a child that is forked: it would find zeros where pages
+// are absent.
+func keepFromChildren(b []byte) error {
+	if err := unix.Madvise(b, unix.MADV_DONTFORK); err != nil {
+		return fmt.Errorf("keep memory from children: %w", err)
+	}
+	return nil
+}
+
 // refuseHugePages keeps b in small pages: huge ones blur what was written, and keep memory
 // that was evicted.
 func refuseHugePages(b []byte) error {
