@@ -110,17 +110,11 @@ func (s *Store) place(n int64, b []byte, k kind, plain int) (entry, error) {
 	if k == kindZero {
 		return zeroEntry, nil
 	}
-	s.mu.Lock()
-	err := s.loadSpace()
+	length := roundUp(int64(len(b)), unit)
+	off, gen, err := s.takePlace(length)
 	if err != nil {
-		s.mu.Unlock()
 		return entry{}, err
 	}
-	length := roundUp(int64(len(b)), unit)
-	off := s.take(length)
-	gen := s.gen + 1
-	s.unsynced = true
-	s.mu.Unlock()
 	sum := putFrameHead(b, s.idSum, k, n, gen)
 	padded := b[:length]
 	clear(padded[len(b):])
@@ -132,6 +126,18 @@ func (s *Store) place(n int64, b []byte, k kind, plain int) (entry, error) {
 		}
 	}
 	return newEntry(off, len(b)-frameHeadLen, k, plain, sum), nil
+}
+
+// takePlace takes free space for n bytes, and returns where it lies and the generation that
+// is to name what is written there.
+func (s *Store) takePlace(n int64) (off int64, gen uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.loadSpace(); err != nil {
+		return 0, 0, err
+	}
+	s.unsynced = true
+	return s.take(n), s.gen + 1, nil
 }
 
 // isZero reports whether all of p is zero. Its first and last bytes, looked at
