@@ -66,25 +66,32 @@ func (s *Store) oldestDirty(limit int64) (int64, *dirtyFrame) {
 func (s *Store) flushFrame(n int64, d *dirtyFrame) error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return os.ErrClosed // The file may have another writer.
+	plain, err := s.freezeFrame(n, d)
+	if plain == nil || err != nil {
+		return err
 	}
-	if s.dirty[n] != d || s.frozen[n] != nil {
-		s.mu.Unlock()
-		return nil // A commit, Truncate or another writer was faster.
-	}
-	// A write that comes while the frame is compressed makes a new one of it.
-	delete(s.dirty, n)
-	s.frozen[n] = d
-	plain := d.plain.b[:min(int64(s.frameSize), s.size-n<<s.shift)]
-	s.mu.Unlock()
-	err := s.putFrame(n, plain, d)
+	err = s.putFrame(n, plain, d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.thaw(n, d, err)
 	return err
+}
+
+// freezeFrame freezes the waiting frame d, number n: a write that comes while it is
+// compressed makes a new one of it. It returns the plain bytes, nil where a commit, Truncate
+// or another writer was faster.
+func (s *Store) freezeFrame(n int64, d *dirtyFrame) (plain []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, os.ErrClosed // The file may have another writer.
+	case s.dirty[n] != d || s.frozen[n] != nil:
+		return nil, nil
+	}
+	delete(s.dirty, n)
+	s.frozen[n] = d
+	return d.plain.b[:min(int64(s.frameSize), s.size-n<<s.shift)], nil
 }
 
 // thaw ends the freezing of d, a form of frame n: it is in the file, or dropped, or,
