@@ -255,33 +255,39 @@ func (c *compactor) trim() error {
 // frames calls yield for every frame on disk, in order of their numbers. yield
 // runs under mu, which is let go now and then.
 func (c *compactor) frames(from int64, yield func(n int64, e entry) bool) error {
-	const atOnce = 1 << 14
-	s := c.s
-	for seen := atOnce; seen == atOnce; {
+	for more := true; more; {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
 		}
-		s.mu.RLock()
-		if s.closed {
-			s.mu.RUnlock()
-			return os.ErrClosed
-		}
-		seen = 0
-		err := s.idx.scan(from, maxFrameNumber+1, func(n int64, e entry) bool {
-			seen, from = seen+1, n+1
-			if e.onDisk() && !yield(n, e) {
-				seen = 0
-				return false
-			}
-			return seen < atOnce
-		})
-		err = s.blame(err, from)
-		s.mu.RUnlock()
-		if err != nil {
+		var err error
+		if from, more, err = c.someFrames(from, yield); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// someFrames is frames for no more of them than others may wait for. It returns where to go
+// on, and whether to.
+func (c *compactor) someFrames(from int64, yield func(n int64, e entry) bool) (next int64, more bool, err error) {
+	const atOnce = 1 << 14
+	s := c.s
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return 0, false, os.ErrClosed
+	}
+	seen := 0
+	next = from
+	err = s.idx.scan(from, maxFrameNumber+1, func(n int64, e entry) bool {
+		seen, next = seen+1, n+1
+		if e.onDisk() && !yield(n, e) {
+			seen = 0
+			return false
+		}
+		return seen < atOnce
+	})
+	return next, seen == atOnce, s.blame(err, next)
 }
 
 func (c *compactor) progress(done, left int64) {
