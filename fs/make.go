@@ -80,16 +80,8 @@ func newMaker(dir place, owner fuse.Owner, mode, umask uint32) maker {
 	return maker{owner, mode & 0o7777 &^ umask, false}
 }
 
-// own gives fd, which was just made in dir, to its owner and sets its mode, which
-// the umask of this process has restricted. It fills st.
-func (m *mount) own(dir place, fd int, k maker, st *unix.Stat_t) error {
-	if err := unix.Fstat(fd, st); err != nil {
-		return err
-	}
-	var parent unix.Stat_t
-	if err := unix.Fstat(dir.fd, &parent); err != nil {
-		return err
-	}
+// inherit is k with what the new inode st has from its folder, whose inode is parent.
+func (k maker) inherit(st, parent *unix.Stat_t) maker {
 	if k.hasACL {
 		k.mode = k.mode&^0o777 | st.Mode&0o777
 	}
@@ -100,6 +92,20 @@ func (m *mount) own(dir place, fd int, k maker, st *unix.Stat_t) error {
 			k.mode |= unix.S_ISGID
 		}
 	}
+	return k
+}
+
+// own gives fd, which was just made in dir, to its owner and sets its mode, which
+// the umask of this process has restricted. It fills st.
+func (m *mount) own(dir place, fd int, k maker, st *unix.Stat_t) error {
+	if err := unix.Fstat(fd, st); err != nil {
+		return err
+	}
+	var parent unix.Stat_t
+	if err := unix.Fstat(dir.fd, &parent); err != nil {
+		return err
+	}
+	k = k.inherit(st, &parent)
 	given := m.asRoot && (k.owner.Uid != st.Uid || k.owner.Gid != st.Gid)
 	if given {
 		if err := unix.Fchownat(fd, "", int(k.owner.Uid), int(k.owner.Gid), unix.AT_EMPTY_PATH); err != nil {
