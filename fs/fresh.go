@@ -2,20 +2,21 @@ package fs
 
 import "errors"
 
-// syncNames makes the names of n, which shows f, durable that are newer than the last call.
+// syncNames makes durable what names n, which shows f, has got and lost since the last call.
 func (m *mount) syncNames(n *node, f *file) error {
 	n.syncing.Lock()
 	defer n.syncing.Unlock()
 	n.mu.Lock()
-	fresh, moved := n.fresh, n.moved
-	n.fresh, n.moved = false, false
+	fresh, lost := n.fresh, n.lost
+	n.fresh, n.lost = false, false
 	n.mu.Unlock()
 	if !fresh {
 		return nil
 	}
 	all, err := m.nodes.foldersOf(n)
-	if moved {
-		// A folder alone has the file there; on btrfs it would keep its old name, too.
+	if lost {
+		// The folders of its names say nothing of the one that had another: on btrfs the
+		// file would keep that.
 		err = errors.Join(err, f.fsync())
 	}
 	for _, dir := range all {
@@ -23,7 +24,7 @@ func (m *mount) syncNames(n *node, f *file) error {
 		dir.done()
 	}
 	if err != nil {
-		n.setFresh(moved)
+		n.setFresh(lost)
 	}
 	return err
 }
@@ -50,10 +51,10 @@ func (t *nodes) foldersOf(n *node) (all []place, err error) {
 	return all, err
 }
 
-// setFresh notes that n has a new name, and whether that lies in another folder than one
-// that it lost.
-func (n *node) setFresh(moved bool) {
+// setFresh notes that the names of n have changed, and whether it has lost one, and not for
+// another in the same folder.
+func (n *node) setFresh(lost bool) {
 	n.mu.Lock()
-	n.fresh, n.moved = true, n.moved || moved
+	n.fresh, n.lost = true, n.lost || lost
 	n.mu.Unlock()
 }

@@ -113,6 +113,8 @@ func (t *nodes) unlinked(dir *node, e *entry) {
 	}
 	if n.isDir() || e.st.Nlink <= 1 {
 		t.detach(n)
+	} else {
+		n.setFresh(true)
 	}
 }
 

@@ -33,11 +33,11 @@ type node struct {
 	pages   stamp      // state of the backing file that the kernel's pages show
 	told    told       // of a regular file
 	quiet   quiet
-	fresh   bool // has a name that the disk may not know
-	moved   bool // and lost one in another folder
+	fresh   bool // has a name that the disk may not know, or has lost one
+	lost    bool // has lost one, and not for another in the same folder
 	altered bool // see nodes.altered
 
-	syncing sync.Mutex // held while fresh, moved and altered are made not so; taken before file.times, nodes.mu and mu
+	syncing sync.Mutex // held while fresh, lost and altered are made not so; taken before file.times, nodes.mu and mu
 }
 
 // A link is a name in a folder of the backing file system.
