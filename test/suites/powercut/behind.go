@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"lazyfs/uffdmap"
 )
@@ -25,7 +24,7 @@ func behindSubjects(back string, seed uint64) []*subject {
 					})
 				}
 				// The mount keeps a store for a moment after it was closed.
-				err := soon(func() error { return change(filepath.Join(back, name, "f.lazy"), v) })
+				err := patiently(func() error { return change(filepath.Join(back, name, "f.lazy"), v) })
 				if err != nil {
 					return err
 				}
@@ -43,11 +42,16 @@ func behindSubjects(back string, seed uint64) []*subject {
 		}))
 	}, find: func(f found, lo, hi int) error {
 		for v := lo; v <= hi; v++ {
-			if b, err := os.ReadFile(filepath.Join(f.dir, plain(v))); err == nil {
-				return p.check(b, lo, hi)
+			b, err := os.ReadFile(filepath.Join(f.dir, plain(v)))
+			if err != nil || len(b) != p.n*pageSize {
+				continue
 			}
+			for v := lo + 1; v <= hi; v++ { // What was being written may be torn.
+				p.copyTo(b, v)
+			}
+			return p.check(b, lo, hi)
 		}
-		return errors.New("it has none of the names")
+		return errors.New("it has none of the names, or another size")
 	}})
 }
 
@@ -81,7 +85,7 @@ func (p pages) changeView(path string, v int) error {
 // shownBy waits until the file at path has version v: the kernel tells the mount a little
 // late that a file was closed, and until then it stays as it was opened.
 func (p pages) shownBy(path string, v int) error {
-	return soon(func() error {
+	return patiently(func() error {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return err
@@ -93,14 +97,4 @@ func (p pages) shownBy(path string, v int) error {
 		}
 		return nil
 	})
-}
-
-// soon calls do until it succeeds, for some seconds.
-func soon(do func() error) error {
-	end := time.Now().Add(10 * time.Second)
-	err := do()
-	for ; err != nil && time.Now().Before(end); err = do() {
-		time.Sleep(time.Millisecond)
-	}
-	return err
 }

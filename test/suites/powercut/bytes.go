@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -36,6 +37,7 @@ func bytesSubjects(seed uint64) []*subject {
 		{name: "closed", late: true, change: func(dir string, v int) error { // Whatever is left before is sound.
 			return writeWhole(v, false, dir, fmt.Sprint("f", v))
 		}, find: allOf(func(v int) string { return fmt.Sprint("f", v) })},
+		closedLarge(),
 		newPages(seed, 256).subject("write", func(f *os.File, v int) error {
 			return errors.Join(newPages(seed, 256).writeTo(f, v), f.Sync())
 		}),
@@ -65,6 +67,22 @@ func bytesSubjects(seed uint64) []*subject {
 		copying(newPages(seed, 64)),
 		direct(newPages(seed, 64)),
 	}
+}
+
+// closedLarge writes large files anew, which the kernel begins to write by itself.
+func closedLarge() *subject {
+	const n, files = 3 << 20, 4
+	f := func(v int) string { return fmt.Sprint("f", v%files) }
+	return &subject{name: "closed-large", late: true, change: func(dir string, v int) error {
+		return os.WriteFile(filepath.Join(dir, f(v)), content(v, n), 0o644)
+	}, find: func(found found, lo, hi int) error {
+		for v := max(lo-files+1, 0); v <= lo; v++ { // Only the end of the mount makes them durable.
+			if b, err := found.read(f(v)); err != nil || !bytes.Equal(b, content(v, n)) {
+				return fmt.Errorf("%s: %d bytes: %v", f(v), len(b), err)
+			}
+		}
+		return nil
+	}}
 }
 
 // appending appends records of n bytes by a descriptor with these flags, and fdatasync.

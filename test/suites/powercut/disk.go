@@ -175,18 +175,22 @@ func mountImage(image, dir, options string) (unmount func() error, err error) {
 		return nil, err
 	}
 	return func() error {
-		var err error
-		for range 20 { // Others on the machine may look at it for a moment.
-			if err = command("umount", dir); err == nil {
-				break
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		if err != nil {
+		// Others on the machine may look at it for a moment.
+		if err := patiently(func() error { return command("umount", dir) }); err != nil {
 			return err
 		}
 		return command("losetup", "--detach", device)
 	}, nil
+}
+
+// patiently calls do until it succeeds, for some seconds.
+func patiently(do func() error) error {
+	end := time.Now().Add(10 * time.Second)
+	err := do()
+	for ; err != nil && time.Now().Before(end); err = do() {
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }
 
 // command runs a program, which a signal to all of this one's group does not reach.

@@ -53,6 +53,22 @@ func linksSubjects(seed uint64) []*subject {
 			}
 			return readsWhole(found, "a/f", 0, 0)
 		}},
+		// Moved by a link, and synced by what is left.
+		{name: "link-away", prepare: func(dir string) error {
+			return errors.Join(folders(dir), writeWhole(0, true, dir, "a", "f"), syncPath(dir, "a"), syncPath(dir, "b"))
+		}, change: func(dir string, v int) error {
+			from, to := filepath.Join(dir, "a", "f"), filepath.Join(dir, "b", "f")
+			if v%2 == 1 {
+				from, to = to, from
+			}
+			return errors.Join(os.Link(from, to), os.Remove(from), syncPath(to))
+		}, find: func(f found, lo, hi int) error {
+			a, b := f.has("a/f"), f.has("b/f")
+			if lo == hi && (a == b || b != (lo%2 == 0)) || !a && !b {
+				return fmt.Errorf("in the one folder: %v, in the other: %v", a, b)
+			}
+			return nil
+		}},
 		{name: "tmpfile", change: func(dir string, v int) error {
 			return withFile(dir, unix.O_TMPFILE|os.O_RDWR, func(file *os.File) error {
 				if _, err := file.Write(whole(v)); err != nil {

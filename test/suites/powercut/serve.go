@@ -63,7 +63,7 @@ func serveDisk(folder string) error {
 	signal.Notify(end, syscall.SIGTERM)
 	fmt.Println("ready")
 	<-end
-	return server.Unmount()
+	return patiently(server.Unmount) // The loop device lets go of it a little later.
 }
 
 func (d *served) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
