@@ -96,18 +96,18 @@ func (f *file) setBits(bits uint32, set func() error) error {
 
 // setAttr changes an extended attribute by set, to value or, if that is nil, to none.
 func (f *file) setAttr(attr string, value []byte, set func() error) error {
+	if f == nil || attr != capabilityAttr {
+		return f.setPrivileges(set, func(*privileges) {})
+	}
 	change := func() error {
+		f.giveBack() // The caller may ask for none to be there, or for some.
 		err := set()
-		if err == unix.ENODATA && f != nil && attr == capabilityAttr && f.privileges.capability != nil {
-			return nil // The backing kernel has taken it, and it was not given back yet.
+		if err == unix.ENODATA && f.privileges.capability != nil {
+			return nil // The backing kernel has just taken it again.
 		}
 		return err
 	}
-	return f.setPrivileges(change, func(p *privileges) {
-		if attr == capabilityAttr {
-			p.capability = slices.Clone(value)
-		}
-	})
+	return f.setPrivileges(change, func(p *privileges) { p.capability = slices.Clone(value) })
 }
 
 // setPrivileges changes the inode by set, and then notes in f, unless that is nil, what

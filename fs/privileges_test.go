@@ -214,6 +214,13 @@ func TestCapabilityOfMapped(t *testing.T) {
 			t.Errorf("%s: after msync the names of its attributes are %q, %v", name, got, err)
 		}
 		copy(mem, "again")
+		if err := unix.Msync(mem, unix.MS_SYNC); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Setxattr(path, "security.capability", netRaw(), unix.XATTR_CREATE); err != unix.EEXIST {
+			t.Errorf("%s: giving capabilities that are there: %v, want %v", name, err, unix.EEXIST)
+		}
+		copy(mem, "at last")
 		if err := errors.Join(unix.Munmap(mem), f.Close()); err != nil {
 			t.Fatal(err)
 		}
