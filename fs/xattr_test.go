@@ -123,6 +123,34 @@ func backingAttributes(t *testing.T, getXAttrAt unix.Errno) {
 	}
 }
 
+// The folder of a mount of one store is none of the backing file system: it has no
+// attributes of the one in which the store lies, and gives it none.
+func TestSingleFolderAttributes(t *testing.T) {
+	back := t.TempDir()
+	path := filepath.Join(back, "store.lazy")
+	pack(t, path, text(1, 10_000))
+	if err := unix.Setxattr(back, "user.note", []byte("value"), 0); err != nil {
+		t.Fatal(err)
+	}
+	d := mountRW(t, path)
+	if got, err := attribute(d.dir, "user.note"); err != unix.EOPNOTSUPP {
+		t.Errorf("get: %q, %v, want %v", got, err, unix.EOPNOTSUPP)
+	}
+	if got, err := listed(d.dir); err != unix.EOPNOTSUPP {
+		t.Errorf("list: %q, %v, want %v", got, err, unix.EOPNOTSUPP)
+	}
+	if err := unix.Setxattr(d.dir, "user.note", nil, 0); err != unix.EOPNOTSUPP {
+		t.Errorf("set: %v, want %v", err, unix.EOPNOTSUPP)
+	}
+	if err := unix.Removexattr(d.dir, "user.note"); err != unix.EOPNOTSUPP {
+		t.Errorf("remove: %v, want %v", err, unix.EOPNOTSUPP)
+	}
+	d.umount()
+	if got, err := attribute(back, "user.note"); got != "value" || err != nil {
+		t.Errorf("the folder of the store has %q, %v, want the value", got, err)
+	}
+}
+
 // The counters of a mount tell what was done through it, and what it has open.
 func TestCounters(t *testing.T) {
 	back := t.TempDir()
