@@ -168,10 +168,6 @@ func (m *mount) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, da
 	if strings.HasPrefix(attr, ownAttrs) {
 		return fuse.EPERM
 	}
-	// What was written before is handed over before: it does not take the capabilities away.
-	if n := m.nodes.get(in.NodeId); m.opt.Writable && attr == capabilityAttr && n != nil {
-		m.dropPages(n)
-	}
 	return status(m.changePath(in.NodeId, func(path string, f *file) error {
 		set := func() error { return unix.Setxattr(path, attr, data, int(in.Flags)) }
 		if err := f.setAttr(attr, data, set); err != nil || in.SetXAttrFlags&killSGID == 0 {
