@@ -51,8 +51,8 @@ func TestWireErrors(t *testing.T) {
 	}
 }
 
-// The longest message passes, with descriptors, and the end of the other side
-// is io.EOF.
+// The longest message passes, with descriptors that go to no program which the receiver
+// starts, and the end of the other side is io.EOF.
 func TestWireLongest(t *testing.T) {
 	in, out := connected(t)
 	want := make([]Range, maxRanges)
@@ -70,6 +70,11 @@ func TestWireLongest(t *testing.T) {
 	m, err := out.receive()
 	if err != nil || !slices.Equal(m.Ranges, want) || len(m.fds) != 2 {
 		t.Errorf("received %d ranges and %d descriptors (%v), want %d and 2", len(m.Ranges), len(m.fds), err, len(want))
+	}
+	for _, fd := range append(m.fds, in.fd, out.fd) {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("descriptor flags %#x (%v), want close-on-exec", flags, err)
+		}
 	}
 	closeAll(m.fds)
 	unix.Shutdown(in.fd, unix.SHUT_WR)
