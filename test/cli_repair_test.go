@@ -3,9 +3,12 @@ package test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // check --repair writes what can be read into a new store beside the damaged one,
@@ -107,4 +110,21 @@ func TestRepairLongName(t *testing.T) {
 	write(t, dir+"/plain", nil)
 	must(t, dir, "pack", "plain", name+".lazy")
 	fails(t, dir, 3, "lazyfs check: lstat "+name+".repaired.lazy: file name too long\n", "check", "--repair", name+".lazy")
+}
+
+// A repaired store has the mode and the time of the damaged one.
+func TestRepairKeepsMode(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/plain", text(1, 1000))
+	must(t, dir, "pack", "plain", "x.lazy")
+	hour := time.Now().Add(-time.Hour)
+	if err := errors.Join(os.Chmod(dir+"/x.lazy", 0o600), os.Chtimes(dir+"/x.lazy", hour, hour)); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dir, "check", "--repair", "x.lazy")
+	a, errA := os.Stat(dir + "/x.lazy")
+	b, errB := os.Stat(dir + "/x.repaired.lazy")
+	if errA != nil || errB != nil || a.Mode() != b.Mode() || !a.ModTime().Equal(b.ModTime()) {
+		t.Errorf("repaired store has other mode or time: %v, %v (%v, %v)", a, b, errA, errB)
+	}
 }
