@@ -211,6 +211,20 @@ func TestZstdOneFrame(t *testing.T) {
 	}
 }
 
+// A zstd frame has as many plain bytes as it says, be they in one block or several.
+func TestZstdStatedSize(t *testing.T) {
+	c := mustNew(t, codec.Zstd, 0)
+	for _, blocks := range []string{"\x41\x00\x00abcdefgh", "\x20\x00\x00abcd\x21\x00\x00efgh", "\x43\x00\x00a"} {
+		for stated := range byte(100) {
+			input := append([]byte{0x28, 0xB5, 0x2F, 0xFD, 0x20, stated}, blocks...)
+			n, err := c.Decode(make([]byte, 100), input)
+			if stated == 8 && (n != 8 || err != nil) || stated != 8 && !errors.Is(err, codec.ErrCorrupt) {
+				t.Errorf("blocks %q of 8 bytes in a frame of %d: %d bytes, %v", blocks, stated, n, err)
+			}
+		}
+	}
+}
+
 // Encoders and decoders do not even read outside of their slices, which here end
 // at a page that can't be touched.
 func TestAtEndOfMemory(t *testing.T) {

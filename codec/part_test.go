@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -18,6 +19,18 @@ func TestDecodePart(t *testing.T) {
 			stored := encode(t, c, plain)
 			for _, need := range []int{0, 1, 1000, 4096, 8192, 12288, 15870, 15871, 15872, 15873, 16383, 16384} {
 				t.Run(fmt.Sprintf("%s/%d", content.name, need), func(t *testing.T) { checkPart(t, c, stored, plain, need) })
+			}
+		}
+	})
+}
+
+// Who wants all that there is room for is told that there is more.
+func TestDecodePartShort(t *testing.T) {
+	forEach(t, func(t *testing.T, c codec.Codec) {
+		stored := encode(t, c, text(4096))
+		for _, room := range []int{0, 1, 1000, 4095} {
+			if n, err := c.DecodePart(make([]byte, room), stored, room); !errors.Is(err, codec.ErrShort) {
+				t.Errorf("decode 4096 bytes into %d, all of which are wanted: %d, %v; want ErrShort", room, n, err)
 			}
 		}
 	})
