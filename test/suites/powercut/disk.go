@@ -19,6 +19,7 @@ import (
 // written to it. Were it this process, nobody could end it while it waits for itself.
 type disk struct {
 	path   string
+	sector int // what it writes whole or not at all, in bytes
 	server *exec.Cmd
 	index  *os.File // record by record: offset and length of a write; both 0 for a flush
 
@@ -52,7 +53,10 @@ func newDisk(folder, kind string, size int64) (*disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &disk{path: filepath.Join(folder, "disk", "disk"), now: first, server: exec.Command("/proc/self/exe")}
+	d := &disk{path: filepath.Join(folder, "disk", "disk"), sector: 512, now: first, server: exec.Command("/proc/self/exe")}
+	if kind == "btrfs" {
+		d.sector = 4096 // With its superblock torn it can't be mounted.
+	}
 	d.server.Env = append(os.Environ(), diskEnv+"="+folder)
 	d.server.Stderr = os.Stderr
 	d.server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -104,9 +108,6 @@ func (d *disk) close() error {
 	return nil
 }
 
-// sector is what a disk writes whole or not at all, in bytes.
-const sector = 512
-
 // state makes image what the disk may hold when the power goes after at records, which are
 // no less than those of the call before. It says how that was chosen.
 func (d *disk) state(image string, at int, rng *rand.Rand) (how string, err error) {
@@ -135,9 +136,9 @@ func (d *disk) state(image string, at int, rng *rand.Rand) (how string, err erro
 			_, err = f.WriteAt(r.data, r.off)
 		default:
 			torn++
-			for from := 0; from < len(r.data) && err == nil; from += sector {
+			for from := 0; from < len(r.data) && err == nil; from += d.sector {
 				if rng.IntN(2) == 0 {
-					_, err = f.WriteAt(r.data[from:][:sector], r.off+int64(from))
+					_, err = f.WriteAt(r.data[from:][:d.sector], r.off+int64(from))
 				}
 			}
 		}
