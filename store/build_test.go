@@ -75,7 +75,7 @@ func TestBuildSparse(t *testing.T) {
 	must(t, err)
 	b := &batch{}
 	for n := range int64(2 * keptNodes) {
-		b.add(n<<(2*fanoutBits), nil, kindZero, 0, 0)
+		b.addZero(n << (2 * fanoutBits))
 	}
 	must(t, w.append(b))
 	if n := w.s.idx.loaded(w.s.idx.root); n > keptNodes+2*leavesPerFlush {
