@@ -80,24 +80,9 @@ func (m *mount) number(i inode) uint64 {
 
 // showTimes puts the times that users see of n, a store, into st.
 func (m *mount) showTimes(n *node, st *unix.Stat_t) {
-	f := m.files.get(n.shown())
-	if f != nil {
-		defer m.files.release(f)
-		if f.showTimes(st) {
-			return
-		}
-	}
-	n.mu.Lock()
-	q := n.quiet
-	n.mu.Unlock()
-	if q.outdates(st) {
-		var now unix.Stat_t
-		if m.nodes.stat(n, &now) == nil {
-			*st = now
-		}
-	}
-	if st.Ctim == q.backing {
-		st.Ctim = q.shown
+	if f := m.files.get(n.shown()); f != nil {
+		f.showTimes(st)
+		m.files.release(f)
 	}
 }
 

@@ -134,7 +134,7 @@ func (f *file) set(s *store.Store, writable bool, st *unix.Stat_t) {
 	f.times.Lock()
 	defer f.times.Unlock()
 	f.owned, f.settled = true, false
-	f.mtime, f.ctime = st.Mtim, f.m.quieted(f.shown, st.Ctim)
+	f.mtime, f.ctime = st.Mtim, st.Ctim
 }
 
 // plainSize is the size of the open store; false when none is open.

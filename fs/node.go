@@ -32,10 +32,9 @@ type node struct {
 	mu      sync.Mutex // guards what follows
 	pages   stamp      // state of the backing file that the kernel's pages show
 	told    told       // of a regular file
-	quiet   quiet
-	fresh   bool // has a name that the disk may not know, or has lost one
-	lost    bool // has lost one, and not for another in the same folder
-	altered bool // see nodes.altered
+	fresh   bool       // has a name that the disk may not know, or has lost one
+	lost    bool       // has lost one, and not for another in the same folder
+	altered bool       // see nodes.altered
 
 	syncing sync.Mutex // held while fresh, lost and altered are made not so; taken before file.times, nodes.mu and mu
 }
@@ -44,18 +43,6 @@ type node struct {
 type link struct {
 	dir  *node
 	name string
-}
-
-// A quiet says that a change of the backing inode came from the mount itself and
-// not from a user: when its ctime is backing, shown is what users see.
-type quiet struct {
-	backing, shown unix.Timespec // ctimes
-	mtime          unix.Timespec // of the backing inode then
-}
-
-// outdates says that st was read before that change, while the store was written to.
-func (q quiet) outdates(st *unix.Stat_t) bool {
-	return st.Ctim.Nano() < q.backing.Nano() || st.Ctim == q.backing && st.Mtim != q.mtime
 }
 
 func (n *node) isDir() bool { return n.mode == unix.S_IFDIR }

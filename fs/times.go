@@ -24,12 +24,8 @@ func (f *file) settle() {
 			f.m.logOnce("%s: set times: %v", f.name, err)
 			return
 		}
-		if err := unix.Fstat(f.path, &st); err != nil {
-			return
-		}
 	}
 	f.settled = true
-	f.m.setQuiet(f.shown, quiet{backing: st.Ctim, shown: f.ctime, mtime: st.Mtim})
 }
 
 // unsettle notes that the store may have written to the backing inode. It is called
@@ -41,14 +37,13 @@ func (f *file) unsettle() {
 }
 
 // showTimes puts the times and the mode that users see into st.
-func (f *file) showTimes(st *unix.Stat_t) bool {
+func (f *file) showTimes(st *unix.Stat_t) {
 	f.times.Lock()
 	defer f.times.Unlock()
 	if f.owned {
 		st.Mtim, st.Ctim = f.mtime, f.ctime
 		st.Mode |= f.privileges.bits
 	}
-	return f.owned
 }
 
 // touched notes that a user changed the backing inode itself: its mode, owner,
@@ -121,28 +116,6 @@ func (h *handle) settlePlain() {
 	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, seen}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(f.path), ts, 0); err != nil {
 		f.m.logOnce("%s: set times: %v", f.name, err)
-	}
-}
-
-// quieted is the ctime that users see of a backing inode whose ctime is c.
-func (m *mount) quieted(s shown, c unix.Timespec) unix.Timespec {
-	n := m.nodes.shownAs(s)
-	if n == nil {
-		return c
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.quiet.backing == c {
-		return n.quiet.shown
-	}
-	return c
-}
-
-func (m *mount) setQuiet(s shown, q quiet) {
-	if n := m.nodes.shownAs(s); n != nil {
-		n.mu.Lock()
-		n.quiet = q
-		n.mu.Unlock()
 	}
 }
 
