@@ -114,38 +114,12 @@ func decode(s stores) (float64, error) {
 }
 
 // compress compresses frames like those that the syncs write, on all cores.
-func compress(s stores) (float64, error) { return compressTo(s, nil) }
-
-// compressAndStore also writes them over what a file has, many at once, has the disk
-// begin with them, and waits for it: what a sync can do at most.
-func compressAndStore(s stores) (float64, error) {
-	f, err := os.Create(filepath.Join(s.folder, "written"))
-	if err != nil {
-		return 0, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	for at := 0; at < largeSize/20; at += 1 << 20 { // Blocks that are new cost more.
-		if _, err := f.WriteAt(make([]byte, 1<<20), int64(at)); err != nil {
-			return 0, err
-		}
-	}
-	if err := f.Sync(); err != nil {
-		return 0, err
-	}
-	return compressTo(s, f)
-}
-
-func compressTo(s stores, f *os.File) (float64, error) {
+func compress(s stores) (float64, error) {
 	st, err := store.Open(s.large(), store.Options{})
 	if err != nil {
 		return 0, err
 	}
 	defer st.Close()
-	c, err := codec.New(codec.LZ4, 0)
-	if err != nil {
-		return 0, err
-	}
 	frames := framesOf(dirtyPages(), st.FrameSize())
 	plain := make([][]byte, len(frames))
 	for i, n := range frames {
@@ -154,12 +128,62 @@ func compressTo(s stores, f *os.File) (float64, error) {
 			return 0, err
 		}
 	}
+	return compressTo(plain, st.FrameSize(), nil)
+}
+
+// compressAndStore takes them from where a mapping has them, pages of 4 KiB among all
+// others, copies each, since it must not change meanwhile, writes them to a new file, many
+// at once, has the disk begin with them, and waits for it: what a sync can do at most.
+func compressAndStore(s stores) (float64, error) {
+	st, err := store.Open(s.large(), store.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer st.Close()
+	b, err := unix.Mmap(-1, 0, largeSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Munmap(b)
+	if err := unix.Madvise(b, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
+		return 0, err
+	}
+	size := st.FrameSize()
+	for n := range largeSize / size {
+		if _, err := st.ReadFrame(int64(n), b[n*size:(n+1)*size]); err != nil {
+			return 0, err
+		}
+	}
+	pages := dirtyPages()
+	var plain [][]byte
+	for _, n := range framesOf(pages, size) {
+		plain = append(plain, b[n*size:(n+1)*size])
+	}
+	for _, p := range pages {
+		b[p*pageSize] ^= 1
+	}
+	f, err := os.Create(filepath.Join(s.folder, "written"))
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	return compressTo(plain, size, f)
+}
+
+// compressTo compresses frames of so many bytes on all cores, and stores them in f, if there
+// is one.
+func compressTo(plain [][]byte, size int, f *os.File) (float64, error) {
+	c, err := codec.New(codec.LZ4, 0)
+	if err != nil {
+		return 0, err
+	}
 	var next, end atomic.Int64
 	var all errgroup.Group
 	begin := time.Now()
 	for range runtime.GOMAXPROCS(0) {
 		all.Go(func() error {
-			buf, used := make([]byte, 256<<10), 0
+			frame, buf, used := make([]byte, size), make([]byte, 256<<10), 0
 			write := func() error {
 				b := buf[:used]
 				used = 0
@@ -173,12 +197,17 @@ func compressTo(s stores, f *os.File) (float64, error) {
 				return unix.SyncFileRange(int(f.Fd()), off, int64(len(b)), unix.SYNC_FILE_RANGE_WRITE)
 			}
 			for i := next.Add(1) - 1; i < int64(len(plain)); i = next.Add(1) - 1 {
-				if len(buf)-used < st.FrameSize() {
+				if len(buf)-used < size {
 					if err := write(); err != nil {
 						return err
 					}
 				}
-				n, _ := c.Encode(buf[used:used+st.FrameSize()], plain[i])
+				p := plain[i]
+				if f != nil {
+					copy(frame, p)
+					p = frame
+				}
+				n, _ := c.Encode(buf[used:used+size], p)
 				used += n
 			}
 			return write()
@@ -188,7 +217,7 @@ func compressTo(s stores, f *os.File) (float64, error) {
 	if f != nil && err == nil {
 		err = unix.Fdatasync(int(f.Fd()))
 	}
-	return gigabytes(len(frames)*st.FrameSize(), begin), err
+	return gigabytes(len(plain)*size, begin), err
 }
 
 // dirtyPages are one page in a hundred of the large store, at random.
