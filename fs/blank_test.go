@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/test/disktest"
 )
 
 // A file with the name of a store that holds nothing is an empty file, and becomes a store
@@ -67,20 +69,20 @@ func TestBlankStore(t *testing.T) {
 // A file that was made and written, and not synced when the power went, has its name
 // afterwards, or none, and nothing else shows.
 func TestUnsyncedKeepsItsName(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
-	d := mountRW(t, disk.dir)
+	disk := disktest.New(t)
+	d := mountRW(t, disk.Dir)
 	for name, size := range map[string]int{"large": 100_000, "small": 100, "none": 0} {
 		write(t, d.path(name), text(1, size))
 	}
 	// The journal, and with it the names, are written for another file.
-	other, err := os.Create(filepath.Join(disk.dir, "other"))
+	other, err := os.Create(filepath.Join(disk.Dir, "other"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(unix.Fsync(int(other.Fd())), other.Close()); err != nil {
 		t.Fatal(err)
 	}
-	back := disk.cut()
+	back := disk.Cut()
 	after := mountRW(t, back)
 	for _, name := range names(t, after.dir) {
 		if filepath.Ext(name) == ".lazy" {

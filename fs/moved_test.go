@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/test/disktest"
 )
 
 // A file that was synced after it had lost its name in one folder, and has one in another,
@@ -36,16 +38,16 @@ func TestFsyncKeepsMove(t *testing.T) {
 		{"unlink, fsync", "f.lazy", unlink, (*os.File).Sync},
 		{"unlink, fdatasync", "f.lazy", unlink, fdatasync},
 	} {
-		disk := makeDisk(t, t.TempDir(), ",commit=300", "mkfs.btrfs", "--mixed")
+		disk := disktest.Make(t, t.TempDir(), ",commit=300", "mkfs.btrfs", "--mixed")
 		for _, dir := range []string{"a", "b"} {
-			if err := os.Mkdir(filepath.Join(disk.dir, dir), 0o755); err != nil {
+			if err := os.Mkdir(filepath.Join(disk.Dir, dir), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
-		pack(t, filepath.Join(disk.dir, "a", "f.lazy"), text(1, 50_000))
-		write(t, filepath.Join(disk.dir, "a", "plain"), text(1, 50_000))
+		pack(t, filepath.Join(disk.Dir, "a", "f.lazy"), text(1, 50_000))
+		write(t, filepath.Join(disk.Dir, "a", "plain"), text(1, 50_000))
 		unix.Sync()
-		d := mountRW(t, disk.dir)
+		d := mountRW(t, disk.Dir)
 		from := d.path("a/" + strings.TrimSuffix(way.backing, ".lazy"))
 		to := d.path("b/" + strings.TrimSuffix(way.backing, ".lazy"))
 		if err := way.move(from, to); err != nil {
@@ -59,16 +61,16 @@ func TestFsyncKeepsMove(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Two images of one btrfs can't be mounted at the same time.
-		image, after := disk.copied(), t.TempDir()
+		image, after := disk.Copy(), t.TempDir()
 		d.umount()
-		disk.run("umount", disk.dir)
-		disk.mount(image, after)
+		disk.Run("umount", disk.Dir)
+		disk.Mount(image, after)
 		_, errA := os.Lstat(filepath.Join(after, "a", way.backing))
 		_, errB := os.Lstat(filepath.Join(after, "b", way.backing))
 		if !errors.Is(errA, os.ErrNotExist) || errB != nil {
 			t.Errorf("%s of %s: where it was: %v, where it is: %v; want just the latter", way.name, way.backing, errA, errB)
 		}
-		disk.run("umount", after)
+		disk.Run("umount", after)
 	}
 }
 

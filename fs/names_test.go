@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/test/disktest"
 )
 
 // names lists a folder.
@@ -240,9 +242,9 @@ func TestRenameFails(t *testing.T) {
 // Stores are listed by their plain names also where the file system below does not tell
 // with the names what is a file.
 func TestNamesWithoutTypes(t *testing.T) {
-	disk := newDiskWith(t, t.TempDir(), "^filetype", "")
-	pack(t, filepath.Join(disk.dir, "f.lazy"), []byte("content"))
-	d := mountRO(t, disk.dir)
+	disk := disktest.NewWith(t, t.TempDir(), "^filetype", "")
+	pack(t, filepath.Join(disk.Dir, "f.lazy"), []byte("content"))
+	d := mountRO(t, disk.Dir)
 	if got, want := names(t, d.dir), []string{"f", "lost+found"}; !slices.Equal(got, want) {
 		t.Errorf("folder shows %q, want %q", got, want)
 	}

@@ -15,14 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lazyfs/store"
+	"lazyfs/test/disktest"
 )
 
 // What was asked of an inode before its fsync is there after a power cut: not just the
 // bytes, but mode, owner, times and extended attributes, too.
 func TestFsyncKeepsInode(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
-	write(t, filepath.Join(disk.dir, "plain"), nil)
-	d := mountRW(t, disk.dir)
+	disk := disktest.New(t)
+	write(t, filepath.Join(disk.Dir, "plain"), nil)
+	d := mountRW(t, disk.Dir)
 	for _, name := range []string{"f", "plain"} {
 		write(t, d.path(name), text(1, 50_000))
 		f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
@@ -36,7 +37,7 @@ func TestFsyncKeepsInode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		path := filepath.Join(disk.cut(), name)
+		path := filepath.Join(disk.Cut(), name)
 		if name == "f" {
 			path += ".lazy"
 			if got := unpack(t, path); !bytes.Equal(got, text(1, 50_000)) {
@@ -62,8 +63,8 @@ func TestFsyncKeepsInode(t *testing.T) {
 
 // That holds also when the file has been closed since, for which the daemon writes to it.
 func TestClosingKeepsInode(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
-	d := mountRW(t, disk.dir)
+	disk := disktest.New(t)
+	d := mountRW(t, disk.Dir)
 	f, err := os.Create(d.path("f"))
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func TestClosingKeepsInode(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the store is closed", func() bool { return d.counters().Files == 0 })
-	path := filepath.Join(disk.cut(), "f.lazy")
+	path := filepath.Join(disk.Cut(), "f.lazy")
 	if got := mtimeOf(t, path); !got.Equal(past) {
 		t.Errorf("the file was changed %v, and a user said %v", got, past)
 	}
@@ -87,8 +88,8 @@ func TestClosingKeepsInode(t *testing.T) {
 
 // Each change of an inode is kept by the fsync that follows, also when nothing else was changed.
 func TestFsyncKeepsEachChange(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
-	d := start(t, mountSpec{Source: disk.dir, Writable: true, SyncAfter: time.Hour})
+	disk := disktest.New(t)
+	d := start(t, mountSpec{Source: disk.Dir, Writable: true, SyncAfter: time.Hour})
 	write(t, d.path("f"), text(1, 50_000))
 	f, err := os.Open(d.path("f"))
 	if err != nil {
@@ -118,7 +119,7 @@ func TestFsyncKeepsEachChange(t *testing.T) {
 		if err := errors.Join(way.do(d.path("f")), f.Sync()); err != nil {
 			t.Fatal(err)
 		}
-		if path := filepath.Join(disk.cut(), "f.lazy"); !way.kept(path) {
+		if path := filepath.Join(disk.Cut(), "f.lazy"); !way.kept(path) {
 			t.Errorf("what %s changed is gone after an fsync and a power cut", way.name)
 		}
 	}
@@ -127,8 +128,8 @@ func TestFsyncKeepsEachChange(t *testing.T) {
 // An fsync of a folder makes its names durable, new ones and those that are gone, and what
 // was asked of the folder itself.
 func TestFsyncFolderKeepsNames(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
-	d := start(t, mountSpec{Source: disk.dir, Writable: true, SyncAfter: time.Hour})
+	disk := disktest.New(t)
+	d := start(t, mountSpec{Source: disk.Dir, Writable: true, SyncAfter: time.Hour})
 	if err := os.Mkdir(d.path("dir"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func TestFsyncFolderKeepsNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := filepath.Join(disk.cut(), "dir")
+	after := filepath.Join(disk.Cut(), "dir")
 	list, err := os.ReadDir(after)
 	if err != nil {
 		t.Fatal(err)
@@ -166,14 +167,14 @@ func TestFsyncFolderKeepsNames(t *testing.T) {
 // Capabilities are there after a power cut also when somebody has written to a mapping of
 // the file, and closed or synced it since.
 func TestMappedKeepsCapability(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
-	path := filepath.Join(disk.dir, "f.lazy")
+	disk := disktest.New(t)
+	path := filepath.Join(disk.Dir, "f.lazy")
 	pack(t, path, text(1, 50_000))
 	if err := unix.Setxattr(path, "security.capability", netRaw(), 0); err != nil {
 		t.Fatal(err)
 	}
 	unix.Sync()
-	d := start(t, mountSpec{Source: disk.dir, Writable: true, SyncAfter: 50 * time.Millisecond})
+	d := start(t, mountSpec{Source: disk.Dir, Writable: true, SyncAfter: 50 * time.Millisecond})
 	for _, act := range []string{"close", "fsync"} {
 		f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
 		if err != nil {
@@ -190,7 +191,7 @@ func TestMappedKeepsCapability(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !hasCapability(t, filepath.Join(disk.cut(), "f.lazy")) {
+		if !hasCapability(t, filepath.Join(disk.Cut(), "f.lazy")) {
 			t.Errorf("after %s and a power cut the file has no capabilities", act)
 		}
 		f.Close()
@@ -200,8 +201,8 @@ func TestMappedKeepsCapability(t *testing.T) {
 // A set-user-ID bit that a change of the content takes away does not come back by a power
 // cut after the fsync of that change.
 func TestFsyncKeepsBitsAway(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
-	d := start(t, mountSpec{Source: disk.dir, Writable: true, AllowOther: true, SyncAfter: time.Hour})
+	disk := disktest.New(t)
+	d := start(t, mountSpec{Source: disk.Dir, Writable: true, AllowOther: true, SyncAfter: time.Hour})
 	openUp(t, d.dir)
 	for name, change := range map[string]string{
 		"written": "echo new 1<>written",
@@ -227,7 +228,7 @@ func TestFsyncKeepsBitsAway(t *testing.T) {
 		}
 		unix.Sync()
 		as(t, 1234, 1234, d.dir, change+"; sync "+name)
-		fi, err := os.Stat(filepath.Join(disk.cut(), name+".lazy"))
+		fi, err := os.Stat(filepath.Join(disk.Cut(), name+".lazy"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,14 +241,14 @@ func TestFsyncKeepsBitsAway(t *testing.T) {
 // When the end of a mount has been waited for, everything is there after a power cut:
 // also names, attributes, and files that are no stores.
 func TestUnmountKeepsAll(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
+	disk := disktest.New(t)
 	for _, name := range []string{"plain", "old", "mode"} {
-		if err := os.WriteFile(filepath.Join(disk.dir, name), []byte("as it was"), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(disk.Dir, name), []byte("as it was"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	unix.Sync()
-	d := mountRW(t, disk.dir)
+	d := mountRW(t, disk.Dir)
 	plain, err := os.OpenFile(d.path("plain"), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +260,7 @@ func TestUnmountKeepsAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.umount()
-	dir := disk.cut()
+	dir := disk.Cut()
 	for _, name := range []string{"new", "dir", "link"} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
@@ -289,8 +290,8 @@ func TestLateFailureIsTold(t *testing.T) {
 // then told of the failure.
 func lateFailure(t *testing.T, after time.Duration) bool {
 	folder := smallDisk(t)
-	disk := newDisk(t, folder, false) // A journal without room makes all read-only.
-	d := start(t, mountSpec{Source: disk.dir, Writable: true, SyncAfter: after})
+	disk := disktest.NewWith(t, folder, "^has_journal", "") // A journal without room makes all read-only.
+	d := start(t, mountSpec{Source: disk.Dir, Writable: true, SyncAfter: after})
 	fill(t, folder, 0)
 	err := os.WriteFile(d.path("big"), noise(1<<20), 0o644)
 	if errors.Is(err, unix.ENOSPC) {
@@ -300,7 +301,7 @@ func lateFailure(t *testing.T, after time.Duration) bool {
 		t.Fatal(err)
 	}
 	until(t, "the daemon has logged the failure", func() bool { return strings.Contains(d.log.String(), "/big.lazy: ") })
-	until(t, "the store is closed", func() bool { return unlocked(filepath.Join(disk.dir, "big.lazy")) })
+	until(t, "the store is closed", func() bool { return unlocked(filepath.Join(disk.Dir, "big.lazy")) })
 	// Who only looks does not take the failure away.
 	if err := unix.Access(d.path("big"), unix.R_OK); err != nil {
 		t.Fatal(err)
@@ -327,7 +328,7 @@ func lateFailure(t *testing.T, after time.Duration) bool {
 		t.Error("the mount ends as if all were durable")
 	}
 	for line := range strings.Lines(d.log.String()) {
-		if !strings.Contains(line, disk.dir) {
+		if !strings.Contains(line, disk.Dir) {
 			t.Errorf("the daemon says %q, and not of what", line)
 		}
 	}

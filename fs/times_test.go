@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/test/disktest"
 )
 
 // The times that are seen while a file is written to stay when it is closed, and when
@@ -277,14 +279,14 @@ func TestGivenTimes(t *testing.T) {
 // Who gives a file the size that it has by truncate(2) leaves its times alone, and the
 // times that it is given then are kept by fsync(2).
 func TestTruncateToSameSize(t *testing.T) {
-	disk := newDisk(t, t.TempDir(), true)
-	path := filepath.Join(disk.dir, "f.lazy")
+	disk := disktest.New(t)
+	path := filepath.Join(disk.Dir, "f.lazy")
 	pack(t, path, text(1, 50_000))
 	old, past := time.Unix(1e9, 1), time.Unix(11e8, 2)
 	if err := os.Chtimes(path, old, old); err != nil {
 		t.Fatal(err)
 	}
-	d := mountRW(t, disk.dir)
+	d := mountRW(t, disk.Dir)
 	f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +298,7 @@ func TestTruncateToSameSize(t *testing.T) {
 	if err := errors.Join(os.Chtimes(f.Name(), time.Time{}, past), f.Sync()); err != nil {
 		t.Fatal(err)
 	}
-	if got := mtimeOf(t, filepath.Join(disk.cut(), "f.lazy")); !got.Equal(past) {
+	if got := mtimeOf(t, filepath.Join(disk.Cut(), "f.lazy")); !got.Equal(past) {
 		t.Errorf("after fsync and a power cut the file was changed %v, want %v", got, past)
 	}
 	if err := errors.Join(os.Chtimes(f.Name(), old, old), os.Truncate(f.Name(), 50_000), f.Close()); err != nil {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lazyfs/test/disktest"
 )
 
 // A user is a thread of a user, which does what it is sent.
@@ -63,10 +65,10 @@ func TestTwins(t *testing.T) {
 	letUsersMount(t)
 	for name, ids := range map[string][]uintptr{"root": {0, 4321}, "user": {nobody}} {
 		t.Run(name, func(t *testing.T) {
-			disk := newDisk(t, t.TempDir(), true)
-			back, below, dir := filepath.Join(disk.dir, "back"), filepath.Join(disk.dir, "below"), t.TempDir()
+			disk := disktest.New(t)
+			back, below, dir := filepath.Join(disk.Dir, "back"), filepath.Join(disk.Dir, "below"), t.TempDir()
 			openUp(t, dir)
-			openUp(t, disk.dir)
+			openUp(t, disk.Dir)
 			for _, path := range []string{back, below, dir} {
 				os.Mkdir(path, 0o700) // dir is there.
 				if err := errors.Join(os.Chown(path, int(ids[0]), int(ids[0])), os.Chmod(path, 0o777)); err != nil {

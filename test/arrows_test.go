@@ -36,7 +36,7 @@ var arrows = map[string]node{
 	},
 	"uffdmap": {
 		code:  []string{"store", "internal/uffd", "github.com/landlock-lsm/go-landlock", "golang.org/x/sys"},
-		tests: []string{"codec"},
+		tests: []string{"codec", "test/disktest"},
 		std:   []string{"flag"},
 	},
 	"internal/fusedev": {
@@ -44,8 +44,9 @@ var arrows = map[string]node{
 		std:  []string{"flag"},
 	},
 	"fs": {
-		code: []string{"store", "codec", "internal/fusedev", "github.com/hanwen/go-fuse/v2", "golang.org/x/sync", "golang.org/x/sys"},
-		std:  []string{"flag"},
+		code:  []string{"store", "codec", "internal/fusedev", "github.com/hanwen/go-fuse/v2", "golang.org/x/sync", "golang.org/x/sys"},
+		tests: []string{"test/disktest"},
+		std:   []string{"flag"},
 	},
 	"internal/load": {
 		code: []string{"golang.org/x/sys"},
