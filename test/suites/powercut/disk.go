@@ -46,17 +46,21 @@ func newDisk(folder, kind string, size int64) (*disk, error) {
 	if err := os.Truncate(image, size); err != nil {
 		return nil, err
 	}
-	if err := command("mkfs."+kind, "-q", image); err != nil {
+	sector, format := 512, []string{"mkfs." + kind, "-q", image}
+	switch kind { // With a block of their own torn these can't be mounted.
+	case "btrfs":
+		sector = 4096
+	case "xfs":
+		sector, format = 4096, append(format, "-s", "size=4096")
+	}
+	if err := command(format[0], format[1:]...); err != nil {
 		return nil, err
 	}
 	first, err := os.ReadFile(image)
 	if err != nil {
 		return nil, err
 	}
-	d := &disk{path: filepath.Join(folder, "disk", "disk"), sector: 512, now: first, server: exec.Command("/proc/self/exe")}
-	if kind == "btrfs" {
-		d.sector = 4096 // With its superblock torn it can't be mounted.
-	}
+	d := &disk{path: filepath.Join(folder, "disk", "disk"), sector: sector, now: first, server: exec.Command("/proc/self/exe")}
 	d.server.Env = append(os.Environ(), diskEnv+"="+folder)
 	d.server.Stderr = os.Stderr
 	d.server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
