@@ -91,7 +91,7 @@ func (p *party) see(r *rand.Rand, i int) error {
 }
 
 func (p *party) write(r *rand.Rand, part []byte, base int64) error {
-	off, n := r.IntN(partLen), r.IntN(9000)
+	off, n := r.IntN(partLen), 1+r.IntN(9000)
 	mine := part[off:min(off+n, partLen)]
 	if r.IntN(4) == 0 {
 		clear(mine)
